@@ -1,0 +1,46 @@
+// Executor<T>: runs a program as often as wanted, in one number type, over lanes. Plans once; a run only moves through the steps.
+#pragma once
+
+#include "linnet/autodiff/plan.h"
+
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace linnet::autodiff {
+
+template <Scalar T> class Executor {
+ public:
+  // inputs[i]: which lane axes input i varies over (none where the list ends). An input or output that varies has its lanes as leading axes,
+  // examples before directions.
+  explicit Executor(std::shared_ptr<const Program> program, std::vector<Varies> inputs = {}, Lanes lanes = {});
+  ~Executor();
+  Executor(Executor&&) noexcept;
+  Executor& operator=(Executor&&) noexcept;
+
+  // Pointers to as many contiguous values as inputs and outputs have. Outputs must not overlap inputs or each other. One thread at a time.
+  void run(std::span<const T* const> in, std::span<T* const> out);
+
+  const Program& program() const { return *program_; }
+  Varies varies(int value) const { return plan_.varies[static_cast<std::size_t>(value)]; }
+  Index output_size(std::size_t k) const;      // elements, all lanes
+  std::size_t arena_bytes() const;
+
+ private:
+  struct Sub;  // of a call: an executor of its body
+  void run_strips(const Step&, std::span<const T* const> in, std::span<T* const> out);
+  void run_call(std::size_t instruction, const KernelCall<T>&);
+  const T* at(int value, std::span<const T* const> in, std::span<T* const> out) const;
+  std::shared_ptr<const Program> program_;
+  Lanes lanes_;
+  Plan plan_;
+  std::vector<Array<T>> constants_;            // in this width
+  std::vector<const T*> constant_at_;
+  Buffer<T> uniform_;                          // a strip of each
+  std::vector<std::unique_ptr<Sub>> subs_;     // by instruction; null where it is no call
+  Buffer<T> arena_;
+};
+extern template class Executor<float>;
+extern template class Executor<double>;
+
+}  // namespace linnet::autodiff

@@ -1,0 +1,12 @@
+// Matrix products: the one place where Eigen multiplies.
+#pragma once
+
+#include "linnet/autodiff/array.h"
+
+namespace linnet::autodiff {
+
+// c = op(a) op(b), or c += it. All row-major and contiguous: op(a) [m, k], op(b) [k, n], c [m, n]; none may overlap c. Fixed row panels, each one
+// single-threaded product, so the bits do not depend on threads. Inside an item of parallel_for always one product.
+template <Scalar T> void gemm(bool transpose_a, bool transpose_b, Index m, Index n, Index k, const T* a, const T* b, T* c, bool accumulate = false);
+
+}  // namespace linnet::autodiff

@@ -1,0 +1,34 @@
+// parallel_for: the only threads in the library. Which thread takes an item never changes a result: items are constants of the build,
+// and no item adds into what another one writes.
+#pragma once
+
+#include "linnet/autodiff/shape.h"
+
+#include <memory>
+#include <type_traits>
+
+namespace linnet::autodiff {
+
+// A borrowed callable: does not own it, does not allocate.
+template <class Signature> class FunctionRef;
+template <class R, class... Args> class FunctionRef<R(Args...)> {
+ public:
+  template <class F> requires(!std::is_same_v<std::remove_cvref_t<F>, FunctionRef>)
+  FunctionRef(F&& f) : object_(const_cast<void*>(static_cast<const void*>(std::addressof(f)))), call_([](void* o, Args... args) -> R { return (*static_cast<std::remove_reference_t<F>*>(o))(args...); }) {}
+  R operator()(Args... args) const { return call_(object_, args...); }
+
+ private:
+  void* object_;
+  R (*call_)(void*, Args...);
+};
+
+// f(0) … f(n - 1), in threads. Inside another item it runs here, one after another. Every item runs even if one throws; then the
+// exception of the lowest index is thrown again. With n <= serial no thread is woken.
+void parallel_for(Index n, FunctionRef<void(Index)> f, Index serial = 1);
+
+bool inside_item();   // whether this code runs in an item of parallel_for, whatever the number of threads
+int thread_index();   // of the running item: below thread_count()
+int thread_count();
+void set_thread_count(int n);  // ShapeError unless n >= 1
+
+}  // namespace linnet::autodiff

@@ -1,0 +1,39 @@
+// The plan of a program, made once for its lanes: which instructions run together in strips, and where every value lives. Run by executor.h.
+#pragma once
+
+#include "linnet/autodiff/program.h"
+
+#include <vector>
+
+namespace linnet::autodiff {
+
+// A run of elementwise instructions of one size and one kind of lanes, executed strip by strip so that values used only inside it
+// stay in the first-level cache; or one other instruction.
+struct Step {
+  int first, count;  // indices into Program::code; those marked `inlined` are skipped
+  bool strips;
+};
+
+// Where a value is. Offsets count elements of the executor's arena; every block starts on a multiple of 16 elements.
+struct Place {
+  enum Kind : char { input, constant, output, arena, scratch, uniform, spread, unused } kind = unused;
+  Index at = 0;  // number of the input, constant, output, scratch block or uniform value; offset in the arena
+};
+
+struct Plan {
+  std::vector<Varies> varies;     // of every value
+  std::vector<Step> steps;
+  std::vector<Place> places;      // of every value
+  std::vector<double> uniforms;   // values that fills of strips have everywhere
+  int scratch_blocks = 0;         // strip-sized, for each thread
+  Index arena = 0;                // elements
+};
+
+// `inputs`: what each input varies over. A `fill` used by strips alone is a constant block; a broadcast of leading axes used by strips alone is
+// read through its operand. Neither has memory.
+Plan make_plan(const Program&, std::vector<Varies> inputs, Lanes lanes);
+
+// That no two values which live at the same time share memory; TraceError names them. Quadratic: for tests and debug builds.
+void verify(const Plan&, const Program&, Lanes lanes);
+
+}  // namespace linnet::autodiff

@@ -1,0 +1,44 @@
+// Program: a computation as data. Immutable once sealed, without a number type: the same program runs in float and in double.
+#pragma once
+
+#include "linnet/autodiff/primitive.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace linnet::autodiff {
+
+struct Instruction {
+  const Primitive* primitive;
+  Attributes attributes;
+  std::vector<int> in;
+  Shape shape;
+  std::shared_ptr<const std::string> path;  // the layer it was recorded in
+};
+
+// Values are numbered: first the inputs, then the constants, then one value for each instruction.
+struct Program {
+  std::vector<Shape> inputs;
+  std::vector<std::shared_ptr<const Constant>> constants;
+  std::vector<Instruction> code;
+  std::vector<int> outputs;
+  int captures = 0;  // the last `captures` inputs stand for values captured from older tapes
+
+  int n_inputs() const { return static_cast<int>(inputs.size()); }
+  int first_instruction() const { return static_cast<int>(inputs.size() + constants.size()); }
+  int n_values() const { return first_instruction() + static_cast<int>(code.size()); }
+  const Shape& shape(int value) const;
+  const Instruction& instruction(int value) const { return code[static_cast<std::size_t>(value - first_instruction())]; }
+  std::vector<Shape> operand_shapes(const Instruction&) const;
+};
+
+std::string str(const Program&);  // { lambda %0:[1,784] … let … in … }, shapes and layer paths included
+void print(const Program&);       // to standard output
+void check(const Program&);       // operands defined before use, shapes as the rules infer them; TraceError names what is not
+// That the outputs are linear in the first n inputs jointly: every instruction has one linear operand, or several and is joint, and then
+// nothing else of linear kind but zeros. TraceError names the instruction that is not.
+void check_linear(const Program&, int n_linear);
+Cost cost(const Program&);        // of one lane: floating-point operations, and values read or written
+
+}  // namespace linnet::autodiff
