@@ -27,9 +27,17 @@ template <Scalar T> class Executor {
   std::size_t arena_bytes() const;
 
  private:
-  struct Sub;  // of a call: an executor of its body
+  struct Site {  // of an instruction that is no map: its operands, and the executor of its body if it is a call
+    std::vector<const T*> in;
+    std::vector<const Shape*> shapes;
+    std::vector<Varies> varies;
+    std::unique_ptr<Executor> body;
+    std::vector<Buffer<T>> results;  // of a body of several outputs, before they are packed
+  };
   void run_strips(const Step&, std::span<const T* const> in, std::span<T* const> out);
-  void run_call(std::size_t instruction, const KernelCall<T>&);
+  void run_site(const Step&, std::span<const T* const> in, std::span<T* const> out);
+  void run_body(Site&, const KernelCall<T>&);
+  const T* strip_operand(int value, int head, Index first, Index n, T* spare, std::span<const T* const> in, std::span<T* const> out) const;
   const T* at(int value, std::span<const T* const> in, std::span<T* const> out) const;
   std::shared_ptr<const Program> program_;
   Lanes lanes_;
@@ -37,7 +45,7 @@ template <Scalar T> class Executor {
   std::vector<Array<T>> constants_;            // in this width
   std::vector<const T*> constant_at_;
   Buffer<T> uniform_;                          // a strip of each
-  std::vector<std::unique_ptr<Sub>> subs_;     // by instruction; null where it is no call
+  std::vector<Site> sites_;                    // by step; empty where it is a run of maps
   Buffer<T> arena_;
 };
 extern template class Executor<float>;

@@ -37,6 +37,7 @@ template <Scalar T> class FlatLinearMap {
   std::vector<Array<T>> jvp(const Views<T>& tangents, Index lanes) const { return transposed_ ? backward(tangents, lanes) : forward(tangents, lanes); }
   std::vector<Array<T>> vjp(const Views<T>& cotangents, Index lanes) const { return transposed_ ? forward(cotangents, lanes) : backward(cotangents, lanes); }
   FlatLinearMap transposed() const;
+  const std::vector<Array<T>>& residuals() const { return state_->residuals; }
   const Program& program() const { return *state_->forward; }             // tangents, then residuals -> tangents
   const Program& transpose_program() const { return *state_->backward; }  // cotangents, then residuals -> cotangents
 

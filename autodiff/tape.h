@@ -13,6 +13,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <variant>
@@ -55,6 +56,7 @@ class Var {
   const Shape& shape() const;  // TraceError after its trace has ended, or if there is nothing
   bool is_zero() const { return !recorder_ && !constant_; }
   bool is_constant() const { return constant_ != nullptr; }
+  std::optional<double> number() const;  // of a scalar constant
   Tape* tape() const;     // null for nothing and for a constant; TraceError after the trace has ended
   int id() const { return id_; }
   bool same_as(const Var& other) const { return recorder_ == other.recorder_ && constant_ == other.constant_ && id_ == other.id_; }
@@ -62,14 +64,13 @@ class Var {
 
  private:
   friend class Tape;
-  friend Var constant(Array<float>);
-  friend Var constant(Array<double>);
+  template <Scalar T> friend Var constant(std::shared_ptr<const Array<T>>);
   std::shared_ptr<Tape*> recorder_;  // holds null once the tape is sealed or gone
   std::shared_ptr<const Constant> constant_;
   int id_ = -1;
 };
-Var constant(Array<float> values);
-Var constant(Array<double> values);
+template <Scalar T> Var constant(std::shared_ptr<const Array<T>> values);  // shared, not copied
+template <Scalar T> Var constant(Array<T> values) { return constant(std::make_shared<const Array<T>>(std::move(values))); }
 
 // ---- Tape
 
@@ -90,6 +91,7 @@ class Tape {
   Tape& operator=(const Tape&) = delete;
 
   Var input(const Shape& shape);
+  Var take_in(const Var& v);  // v as a value of this tape: itself, or what captures it
   // Records an instruction and answers its value; an equal one that is already there is shared. Errors of the shape rule are prefixed
   // with the layer path. TraceError: an operand whose trace has ended, or of another thread.
   Var emit(const Primitive&, std::span<const Var> in, Attributes = {});

@@ -1,0 +1,161 @@
+#include "linnet/autodiff/executor.h"
+
+#include "linnet/autodiff/fail.h"
+#include "linnet/autodiff/kernels/parallel.h"
+#include "linnet/autodiff/ops/families.h"
+
+#include <algorithm>
+
+namespace linnet::autodiff {
+namespace {
+
+constexpr Index strip = 2048;    // elements: a few operands of it fit the first-level cache
+constexpr Index max_operands = 3;  // of a map
+
+template <class T> Array<T> in_width(const Constant& c) {
+  return std::visit([](const auto& values) { return cast<T>(*values); }, c.values);
+}
+
+}  // namespace
+
+template <Scalar T> Executor<T>::Executor(std::shared_ptr<const Program> program, std::vector<Varies> inputs, Lanes lanes)
+    : program_(std::move(program)), lanes_(lanes), plan_(make_plan(*program_, std::move(inputs), lanes)) {
+#ifndef NDEBUG
+  verify(plan_, *program_, lanes_);
+#endif
+  for (const auto& c : program_->constants) constants_.push_back(in_width<T>(*c));
+  for (const Array<T>& c : constants_) constant_at_.push_back(c.data());
+  for (const double value : plan_.uniforms) uniform_.insert(uniform_.end(), strip, static_cast<T>(value));
+  sites_.resize(plan_.steps.size());
+  for (std::size_t s = 0; s < plan_.steps.size(); ++s) {
+    if (plan_.steps[s].strips) continue;
+    const Instruction& c = program_->code[static_cast<std::size_t>(plan_.steps[s].first)];
+    Site& site = sites_[s];
+    site.in.resize(c.in.size());
+    for (const int u : c.in) {
+      site.shapes.push_back(&program_->shape(u));
+      site.varies.push_back(varies(u));
+    }
+    if (c.primitive != &call_primitive()) continue;
+    site.body = std::make_unique<Executor>(std::get<Body>(c.attributes).program, site.varies, lanes_);
+    if (site.body->program().outputs.size() > 1)
+      for (std::size_t k = 0; k < site.body->program().outputs.size(); ++k) site.results.emplace_back(static_cast<std::size_t>(site.body->output_size(k)));
+  }
+  arena_.resize(static_cast<std::size_t>(plan_.arena));
+}
+template <Scalar T> Executor<T>::~Executor() = default;
+template <Scalar T> Executor<T>::Executor(Executor&&) noexcept = default;
+template <Scalar T> Executor<T>& Executor<T>::operator=(Executor&&) noexcept = default;
+
+template <Scalar T> Index Executor<T>::output_size(std::size_t k) const {
+  const int v = program_->outputs[k];
+  return program_->shape(v).size() * lanes_.count(varies(v));
+}
+
+template <Scalar T> std::size_t Executor<T>::arena_bytes() const {
+  std::size_t values = arena_.size();
+  std::size_t bytes = 0;
+  for (const Site& site : sites_) {
+    if (site.body) bytes += site.body->arena_bytes();
+    for (const Buffer<T>& b : site.results) values += b.size();
+  }
+  return bytes + values * sizeof(T);
+}
+
+template <Scalar T> const T* Executor<T>::at(int value, std::span<const T* const> in, std::span<T* const> out) const {
+  const Place& p = plan_.places[static_cast<std::size_t>(value)];
+  const auto i = static_cast<std::size_t>(p.at);
+  switch (p.kind) {
+    case Place::input: return in[i];
+    case Place::constant: return constant_at_[i];
+    case Place::output: return out[i];
+    default: return arena_.data() + p.at;
+  }
+}
+
+// Elements [first, first + n) of a run's flat span, as an operand that may vary over fewer lanes, or repeat along leading axes: read where it lies
+// if the strip stays within one period of it, else gathered into `spare`.
+template <Scalar T>
+const T* Executor<T>::strip_operand(int value, int head, Index first, Index n, T* spare, std::span<const T* const> in, std::span<T* const> out) const {
+  const bool spread = plan_.places[static_cast<std::size_t>(value)].kind == Place::spread;
+  const int source = spread ? program_->instruction(value).in[0] : value;
+  const T* const base = at(source, in, out);
+  const Varies run = varies(head), mine = varies(source);
+  if (!spread && mine == run) return base + first;
+  const Index size = program_->shape(head).size(), period = program_->shape(source).size();
+  auto address = [&](Index i) { return base + lanes_.lane(mine, run, i / size) * period + i % size % period; };
+  auto left = [&](Index i) { return std::min(size - i % size, period - i % size % period); };  // until the period ends
+  if (left(first) >= n) return address(first);
+  for (Index i = first; i < first + n;) {
+    const Index piece = std::min(left(i), first + n - i);
+    std::copy_n(address(i), piece, spare + (i - first));
+    i += piece;
+  }
+  return spare;
+}
+
+template <Scalar T> void Executor<T>::run_strips(const Step& step, std::span<const T* const> in, std::span<T* const> out) {
+  const int zero = program_->first_instruction(), head = zero + step.first;
+  const Index total = program_->shape(head).size() * lanes_.count(varies(head)), blocks = (total + strip - 1) / strip;
+  parallel_for(blocks, [&](Index b) {
+    thread_local Buffer<T> scratch;
+    const auto wanted = static_cast<std::size_t>((plan_.scratch_blocks + max_operands) * strip);
+    if (scratch.size() < wanted) scratch.resize(wanted);
+    T* const spare = scratch.data() + plan_.scratch_blocks * strip;
+    const Index first = b * strip, n = std::min(strip, total - first);
+    for (int v = head; v < head + step.count; ++v) {
+      const Place& place = plan_.places[static_cast<std::size_t>(v)];
+      if (place.kind == Place::uniform || place.kind == Place::spread) continue;
+      const Instruction& c = program_->instruction(v);
+      const T* operands[max_operands];
+      for (std::size_t i = 0; i < c.in.size(); ++i) {
+        const Place& p = plan_.places[static_cast<std::size_t>(c.in[i])];
+        if (p.kind == Place::scratch) operands[i] = scratch.data() + p.at * strip;
+        else if (p.kind == Place::uniform) operands[i] = uniform_.data() + p.at * strip;
+        else operands[i] = strip_operand(c.in[i], head, first, n, spare + static_cast<Index>(i) * strip, in, out);
+      }
+      T* const to = place.kind == Place::scratch ? scratch.data() + place.at * strip : const_cast<T*>(at(v, in, out)) + first;
+      c.primitive->map.get<T>()(c.attributes, operands, to, n);
+    }
+  }, 8);
+}
+
+template <Scalar T> void Executor<T>::run_body(Site& site, const KernelCall<T>& c) {
+  if (site.results.empty()) {
+    T* const to[] = {c.out};
+    return site.body->run(c.in, to);
+  }
+  std::vector<T*> to;
+  for (Buffer<T>& b : site.results) to.push_back(b.data());
+  site.body->run(c.in, to);
+  Index at = 0;
+  for (std::size_t k = 0; k < to.size(); ++k) {  // packed: the outputs of one lane one after another
+    const int v = site.body->program().outputs[k];
+    const Index size = site.body->program().shape(v).size();
+    for (Index l = 0; l < c.count(); ++l) std::copy_n(to[k] + lanes_.lane(site.body->varies(v), c.varies, l) * size, size, c.out + l * c.out_shape.size() + at);
+    at += size;
+  }
+}
+
+template <Scalar T> void Executor<T>::run_site(const Step& step, std::span<const T* const> in, std::span<T* const> out) {
+  Site& site = sites_[static_cast<std::size_t>(&step - plan_.steps.data())];
+  const int v = program_->first_instruction() + step.first;
+  const Instruction& c = program_->instruction(v);
+  for (std::size_t i = 0; i < c.in.size(); ++i) site.in[i] = at(c.in[i], in, out);
+  const KernelCall<T> call{c.attributes, site.in, site.shapes, site.varies, const_cast<T*>(at(v, in, out)), c.shape, varies(v), lanes_};
+  if (site.body) run_body(site, call);
+  else c.primitive->eval.get<T>()(call);
+}
+
+template <Scalar T> void Executor<T>::run(std::span<const T* const> in, std::span<T* const> out) {
+  for (const Step& step : plan_.steps) step.strips ? run_strips(step, in, out) : run_site(step, in, out);
+  for (std::size_t k = 0; k < program_->outputs.size(); ++k) {  // an input, a constant, or a value that is output twice
+    const T* const from = at(program_->outputs[k], in, out);
+    if (from != out[k]) std::copy_n(from, output_size(k), out[k]);
+  }
+}
+
+template class Executor<float>;
+template class Executor<double>;
+
+}  // namespace linnet::autodiff

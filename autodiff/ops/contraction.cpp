@@ -1,0 +1,92 @@
+// dot: op(a) op(b), each operand transposed or not. Leading axes are separate products, as lanes are.
+#include "linnet/autodiff/ops/declare.h"
+
+#include "linnet/autodiff/kernels/gemm.h"
+#include "linnet/autodiff/kernels/parallel.h"
+
+namespace linnet::autodiff {
+namespace {
+
+using enum Operand;
+
+Shape dot_shape(Shapes in, const Attributes& attributes) {
+  const auto [ta, tb] = std::get<DotFlags>(attributes);
+  const Index r = in[0].rank();
+  if (r < 2 || in[1].rank() != r || in[0][ta ? -2 : -1] != in[1][tb ? -1 : -2] || in[0].part(0, r - 2) != in[1].part(0, r - 2))
+    fail<ShapeError>("dot: cannot contract {}{} with {}{}; the inner extents and the leading axes must agree", in[0], ta ? "^T" : "", in[1], tb ? "^T" : "");
+  return in[0].with(-2, in[0][ta ? -1 : -2]).with(-1, in[1][tb ? -2 : -1]);
+}
+
+template <class T> void dot_eval(const KernelCall<T>& c) {
+  const auto [ta, tb] = std::get<DotFlags>(c.attributes);
+  const Index m = c.out_shape[-2], n = c.out_shape[-1], k = (*c.in_shape[0])[ta ? -2 : -1];
+  const Index products = c.out_shape.size(0, c.out_shape.rank() - 2);  // of one lane
+  const Index count = c.count();
+  if (products == 1 && !ta && c.in_varies[1] == Varies::nothing) return gemm(false, tb, count * m, n, k, c.in[0], c.in[1], c.out);  // lanes are more rows
+  if (count * products == 1) return gemm(ta, tb, m, n, k, c.in[0], c.in[1], c.out);
+  const bool fold = products == 1 && !ta && c.in_varies[0] == Varies::both && c.in_varies[1] == Varies::examples;
+  const Index together = fold ? c.lanes.directions : 1;  // the directions of one example lie together: rows of one product
+  parallel_for(count * products / together, [&](Index i) {
+    const Index lane = i * together / products, p = i % products;
+    gemm(ta, tb, together * m, n, k, c.lane(0, lane) + p * m * k, c.lane(1, lane) + p * k * n, c.out + i * together * m * n);
+  });
+}
+
+Cost dot_cost(Shapes in, const Shape& out, const Attributes& attributes) {
+  const double k = static_cast<double>(in[0][std::get<DotFlags>(attributes).transpose_a ? -2 : -1]);
+  return {2 * k * static_cast<double>(out.size()), static_cast<double>(in[0].size() + in[1].size() + out.size())};
+}
+
+Var swapped(const Var& a) {  // the last two axes
+  std::vector<Index> axes;
+  for (Index i = 0; i < a.shape().rank(); ++i) axes.push_back(i);
+  std::swap(axes[axes.size() - 1], axes[axes.size() - 2]);
+  return transpose(a, axes);
+}
+
+constexpr Primitive dot_p{
+    .name = "dot", .operands = {linear, linear}, .infer = dot_shape, .eval = {dot_eval<float>, dot_eval<double>},
+    .transpose = [](const Rule& r, int i, Var ct) {
+      const auto [ta, tb] = r.attribute<DotFlags>();
+      if (i == 0) return ta ? dot(r.in[1], ct, {tb, true}) : dot(ct, r.in[1], {false, !tb});
+      return tb ? dot(ct, r.in[0], {true, ta}) : dot(r.in[0], ct, {!ta, false});
+    },
+    // Positions are the rows of the product for b, its columns for a. Either side may hold the cotangent.
+    .factor = [](const Rule& r, int i, Var ct) {
+      if (ct.shape().rank() != 2) return Factors{};
+      const auto [ta, tb] = r.attribute<DotFlags>();
+      if (i == 1) {
+        const Var x = ta ? swapped(r.in[0]) : r.in[0];
+        return tb ? Factors{ct, x} : Factors{x, ct};
+      }
+      const Var y = tb ? r.in[1] : swapped(r.in[1]), g = swapped(ct);
+      return ta ? Factors{y, g} : Factors{g, y};
+    },
+    .cost = dot_cost};
+
+const Primitive* const family[] = {&dot_p};
+
+}  // namespace
+
+std::span<const Primitive* const> contraction_primitives() { return family; }
+
+Var dot(const Var& a, const Var& b, DotFlags flags) {
+  const Shape x = a.shape(), y = b.shape();
+  const auto [ta, tb] = flags;
+  if (x.rank() == 0 || y.rank() == 0) fail<ShapeError>("dot: operands need at least one axis, got {} and {}; use * with scalars", x, y);
+  if (x.rank() == 1 || y.rank() == 1) {  // vectors, as in NumPy
+    if ((x.rank() == 1 && ta) || (y.rank() == 1 && tb)) fail<ShapeError>("dot: a vector cannot be transposed, got {} and {}", x, y);
+    const Var m = dot(x.rank() == 1 ? reshape(a, {1, x[0]}) : a, y.rank() == 1 ? reshape(b, {y[0], 1}) : b, flags);
+    Shape s = m.shape();
+    if (y.rank() == 1) s = s.erased(s.rank() - 1, 1);
+    if (x.rank() == 1) s = s.erased(s.rank() - (y.rank() == 1 ? 1 : 2), 1);
+    return reshape(m, s);
+  }
+  if (x.rank() > 2 && y.rank() == 2 && !ta) {  // leading axes of a are more rows
+    const Index rows = x.size(0, x.rank() - 1);
+    return reshape(dot(reshape(a, {rows, x[-1]}), b, flags), x.with(-1, tb ? y[0] : y[1]));
+  }
+  return emit(dot_p, std::array{a, b}, flags);
+}
+
+}  // namespace linnet::autodiff

@@ -1,0 +1,130 @@
+// Elementwise primitives: one record each. Operands have one shape; broadcasting is an instruction of its own, so no rule undoes it.
+#include "linnet/autodiff/ops/declare.h"
+
+#include <cmath>
+#include <numbers>
+
+namespace linnet::autodiff {
+
+Shape same_shapes(Shapes in, const Attributes&) {
+  for (const Shape& s : in)
+    if (s != in[0]) fail<ShapeError>("elementwise operation: operands must have one shape, got {} and {}", in[0], s);
+  return in[0];
+}
+
+namespace {
+
+using enum Operand;
+
+Factors unchanged(const Rule&, int, Var ct) { return {{}, reshape(ct, {1, ct.shape().size()})}; }  // the gradient is the cotangent itself
+
+constinit const Primitive add_p{
+    .name = "add", .operands = {linear}, .joint = true, .infer = same_shapes, .map = map_kernels<[](auto x, auto y) { return x + y; }, 2>,
+    .transpose = [](const Rule&, int, Var ct) { return ct; },
+    .factor = unchanged};
+constexpr Primitive sub_p{
+    .name = "sub", .operands = {linear}, .joint = true, .infer = same_shapes, .map = map_kernels<[](auto x, auto y) { return x - y; }, 2>,
+    .transpose = [](const Rule&, int i, Var ct) { return i == 0 ? ct : -ct; },
+    .factor = [](const Rule& r, int i, Var ct) { return unchanged(r, i, i == 0 ? ct : -1.0 * ct); }};
+constexpr Primitive neg_p{
+    .name = "neg", .operands = {linear}, .joint = true, .infer = same_shapes, .map = map_kernels<[](auto x) { return -x; }, 1>,
+    .transpose = [](const Rule&, int, Var ct) { return -ct; }};
+constexpr Primitive mul_p{
+    .name = "mul", .operands = {linear, linear}, .infer = same_shapes, .map = map_kernels<[](auto x, auto y) { return x * y; }, 2>,
+    .transpose = [](const Rule& r, int i, Var ct) { return ct * r.in[static_cast<std::size_t>(1 - i)]; }};
+constexpr Primitive div_p{
+    .name = "div", .operands = {linear, smooth}, .infer = same_shapes, .map = map_kernels<[](auto x, auto y) { return x / y; }, 2>,
+    .jvp = [](const Rule& r, int, Var t) { return t * -(r.out / r.in[1]); },
+    .transpose = [](const Rule& r, int, Var ct) { return ct / r.in[1]; }};
+constinit const Primitive scale_p{
+    .name = "scale", .operands = {linear}, .joint = true, .infer = same_shapes, .map = map_kernels<[](auto c, auto x) { return c * x; }, 1, true>,
+    .transpose = [](const Rule& r, int, Var ct) { return r.attribute<double>() * ct; }};
+
+constexpr Primitive exp_p = unary<[](auto x) { return x.exp(); }, [](Var, Var y) { return y; }>("exp");
+constexpr Primitive log_p = unary<[](auto x) { return x.log(); }, [](Var x, Var) { return 1.0 / x; }>("log");
+constexpr Primitive sqrt_p = unary<[](auto x) { return x.sqrt(); }, [](Var, Var y) { return 0.5 / y; }>("sqrt");
+constexpr Primitive sin_p = unary<[](auto x) { return x.sin(); }, [](Var x, Var) { return cos(x); }>("sin");
+constexpr Primitive cos_p = unary<[](auto x) { return x.cos(); }, [](Var x, Var) { return -sin(x); }>("cos");
+constexpr Primitive erf_p = unary<[](auto x) { return x.erf(); }, [](Var x, Var) { return 2 * std::numbers::inv_sqrtpi * exp(-square(x)); }>("erf");
+constexpr Primitive tanh_p = unary<[](auto x) { return x.tanh(); }, [](Var, Var y) { return 1.0 - square(y); }>("tanh");
+
+// Scalar: Eigen's own power loses digits for large exponents.
+constexpr auto power = [](auto x, auto y) { return x.binaryExpr(y, [](auto a, auto b) { return std::pow(a, b); }); };
+constexpr Primitive pow_p{
+    .name = "pow", .operands = {smooth, smooth}, .infer = same_shapes, .map = map_kernels<power, 2>,
+    .jvp = [](const Rule& r, int i, Var t) {
+      if (i == 0) return t * (r.in[1] * pow(r.in[0], r.in[1] - 1.0));
+      const Var positive = step(r.in[0]);  // below and at 0 the power is no smooth function of its exponent
+      return t * where(positive, r.out * log(where(positive, r.in[0], 1.0)), 0.0);
+    }};
+
+constexpr Primitive where_p{
+    .name = "where", .operands = {fixed, linear, linear}, .joint = true, .infer = same_shapes,
+    .map = map_kernels<[](auto c, auto x, auto y) { return (c != 0).select(x, y); }, 3>,
+    .transpose = [](const Rule& r, int i, Var ct) { return i == 1 ? where(r.in[0], ct, 0.0) : where(r.in[0], 0.0, ct); }};
+constexpr Primitive step_p{
+    .name = "step", .operands = {fixed}, .infer = same_shapes,
+    .map = map_kernels<[]<class X>(X x) { return (x > 0).template cast<typename X::Scalar>(); }, 1>};
+constexpr Primitive sign_p{
+    .name = "sign", .operands = {fixed}, .infer = same_shapes,
+    .map = map_kernels<[]<class X>(X x) { using T = typename X::Scalar; return x.isNaN().select(x, (x > 0).template cast<T>() - (x < 0).template cast<T>()); }, 1>};
+constexpr Primitive stop_gradient_p{
+    .name = "stop_gradient", .operands = {fixed}, .infer = same_shapes, .map = map_kernels<[](auto x) { return x; }, 1>};
+
+Shape fill_shape(Shapes, const Attributes& a) { return std::get<Fill>(a).shape; }
+template <class T> void fill_map(const Attributes& a, const T* const*, T* out, Index n) { std::fill_n(out, n, static_cast<T>(std::get<Fill>(a).value)); }
+constexpr Primitive fill_p{.name = "fill", .operands = {fixed}, .infer = fill_shape, .map = {fill_map<float>, fill_map<double>}};
+
+const Primitive* const family[] = {&add_p, &sub_p, &neg_p, &mul_p, &div_p, &scale_p, &exp_p, &log_p, &sqrt_p, &sin_p, &cos_p, &erf_p, &tanh_p, &pow_p,
+                                   &where_p, &step_p, &sign_p, &stop_gradient_p, &fill_p};
+
+// Records a primitive on operands broadcast to one shape. Numbers become fills.
+template <std::size_t n> Var broadcasting(const Primitive& p, std::array<Var, n> in) {
+  const std::string name(p.name);
+  Shape shape = in[0].shape();
+  for (const Var& v : in) shape = broadcast_shapes(name.c_str(), shape, v.shape());
+  Tape* const tape = newest(in);
+  for (Var& v : in)
+    if (const auto c = v.number(); c && tape) v = fill(tape, shape, *c);
+    else v = broadcast_to(v, shape);
+  return emit(p, in);
+}
+
+}  // namespace
+
+std::span<const Primitive* const> elementwise_primitives() { return family; }
+const Primitive& add_primitive() { return add_p; }
+const Primitive& scale_primitive() { return scale_p; }
+
+static Var scaled(double c, const Var& x) { return c == 1 ? x : emit(scale_p, std::array{x}, c); }
+
+Var operator+(const Var& a, const Var& b) { return broadcasting(add_p, std::array{a, b}); }
+Var operator-(const Var& a, const Var& b) { return broadcasting(sub_p, std::array{a, b}); }
+Var operator*(const Var& a, const Var& b) {
+  if (const auto c = a.number(); c && !b.number()) return scaled(*c, b);
+  if (const auto c = b.number(); c && !a.number()) return scaled(*c, a);
+  return broadcasting(mul_p, std::array{a, b});
+}
+Var operator/(const Var& a, const Var& b) { return broadcasting(div_p, std::array{a, b}); }
+Var operator-(const Var& a) { return emit(neg_p, std::array{a}); }
+Var operator>(const Var& a, const Var& b) { return step(a - b); }
+Var operator<(const Var& a, const Var& b) { return step(b - a); }
+Var exp(const Var& x) { return emit(exp_p, std::array{x}); }
+Var log(const Var& x) { return emit(log_p, std::array{x}); }
+Var sqrt(const Var& x) { return emit(sqrt_p, std::array{x}); }
+Var sin(const Var& x) { return emit(sin_p, std::array{x}); }
+Var cos(const Var& x) { return emit(cos_p, std::array{x}); }
+Var erf(const Var& x) { return emit(erf_p, std::array{x}); }
+Var tanh(const Var& x) { return emit(tanh_p, std::array{x}); }
+Var pow(const Var& x, const Var& exponent) { return broadcasting(pow_p, std::array{x, exponent}); }
+Var step(const Var& x) { return emit(step_p, std::array{x}); }
+Var sign(const Var& x) { return emit(sign_p, std::array{x}); }
+Var stop_gradient(const Var& x) { return emit(stop_gradient_p, std::array{x}); }
+Var where(const Var& condition, const Var& a, const Var& b) { return broadcasting(where_p, std::array{condition, a, b}); }
+Var fill(Tape* tape, const Shape& shape, double value) {
+  if (!tape) fail<TraceError>("fill: there is no trace to record it in; use it inside a function that is differentiated or compiled");
+  return tape->emit(fill_p, {}, Fill{shape, value});
+}
+Var zeros_like(const Var& x) { return fill(x.tape(), x.shape(), 0); }
+
+}  // namespace linnet::autodiff

@@ -1,0 +1,185 @@
+// sum, broadcast and max over a run of neighbouring axes: [outer, run, inner]. sum and broadcast are each other's transposes.
+#include "linnet/autodiff/ops/declare.h"
+
+#include "linnet/autodiff/kernels/parallel.h"
+
+#include <cmath>
+
+namespace linnet::autodiff {
+namespace {
+
+using enum Operand;
+
+Shape without_axes(Shapes in, const Attributes& attributes) {
+  const Axes& a = std::get<Axes>(attributes);
+  return in[0].erased(a.first, a.extents.rank());
+}
+Shape with_axes(Shapes in, const Attributes& attributes) {
+  const Axes& a = std::get<Axes>(attributes);
+  if (a.first < 0 || a.first > in[0].rank()) fail<ShapeError>("broadcast: no place {} for new axes in {}, which has rank {}", a.first, in[0], in[0].rank());
+  return in[0].inserted(a.first, std::span(a.extents.begin(), a.extents.end()));
+}
+
+// y[0, inner) = the sum of n rows of x. Blocks of rows are summed in order and combined in a tree: n alone decides its form.
+template <class T> void sum_rows(const T* x, Index n, Index inner, T* y, Buffer<T>& spare) {
+  constexpr Index block = 256;
+  if (n <= block) {
+    std::fill_n(y, inner, T(0));
+    for (Index i = 0; i < n; ++i)
+      for (Index j = 0; j < inner; ++j) y[j] += x[i * inner + j];
+    return;
+  }
+  const Index half = (n / block + 1) / 2 * block;
+  sum_rows(x, half, inner, y, spare);
+  const std::size_t at = spare.size();
+  spare.resize(at + static_cast<std::size_t>(inner));
+  sum_rows(x + half * inner, n - half, inner, spare.data() + at, spare);
+  for (Index j = 0; j < inner; ++j) y[j] += spare[at + static_cast<std::size_t>(j)];
+  spare.resize(at);
+}
+
+template <class T> void sum_eval(const KernelCall<T>& c) {
+  const Axes& a = std::get<Axes>(c.attributes);
+  const auto [outer, run, inner] = split(*c.in_shape[0], a.first, a.extents.rank());
+  const Index n = outer * c.count(), work = run * inner;
+  const Index columns = inner > 1 && n == 1 ? 64 : inner;  // a lone sum over rows: items are columns, which do not meet
+  const Index parts = inner == 0 ? 0 : (inner + columns - 1) / columns, group = std::max<Index>(1, 8192 / (work / std::max<Index>(parts, 1) + 1));
+  const Index items = (n * parts + group - 1) / group;
+  parallel_for(items, [&, run = run, inner = inner](Index item) {
+    Buffer<T> spare, narrow;
+    for (Index i = item * group; i < std::min((item + 1) * group, n * parts); ++i) {
+      const T* x = c.in[0] + i / parts * work;
+      if (inner == 1) { c.out[i] = fixed_sum(x, run); continue; }
+      const Index first = i % parts * columns, width = std::min(columns, inner - first);
+      T* const y = c.out + i / parts * inner + first;
+      if (width == inner) { spare.reserve(static_cast<std::size_t>(64 * inner)); sum_rows(x, run, inner, y, spare); continue; }
+      narrow.resize(static_cast<std::size_t>(run * width));
+      for (Index r = 0; r < run; ++r) std::copy_n(x + r * inner + first, width, narrow.data() + r * width);
+      spare.reserve(static_cast<std::size_t>(64 * width));
+      sum_rows(narrow.data(), run, width, y, spare);
+    }
+  }, n * work <= 65536 ? items : 1);
+}
+
+template <class T> void max_eval(const KernelCall<T>& c) {
+  const Axes& a = std::get<Axes>(c.attributes);
+  const auto [outer, run, inner] = split(*c.in_shape[0], a.first, a.extents.rank());
+  parallel_for(outer * c.count(), [&, run = run, inner = inner](Index o) {
+    for (Index j = 0; j < inner; ++j) {
+      const T* x = c.in[0] + o * run * inner + j;
+      T best = *x;
+      for (Index r = 1; r < run; ++r)
+        if (x[r * inner] > best || std::isnan(x[r * inner])) best = x[r * inner];  // a NaN stays: nothing is greater
+      c.out[o * inner + j] = best;
+    }
+  }, 65536 / (run * inner + 1));
+}
+
+template <class T> void broadcast_eval(const KernelCall<T>& c) {
+  const Axes& a = std::get<Axes>(c.attributes);
+  const auto [outer, run, inner] = split(c.out_shape, a.first, a.extents.rank());
+  parallel_for(outer * c.count(), [&, run = run, inner = inner](Index o) {
+    for (Index r = 0; r < run; ++r) std::copy_n(c.in[0] + o * inner, inner, c.out + (o * run + r) * inner);
+  }, 65536 / (run * inner + 1));
+}
+
+Shape max_shape(Shapes in, const Attributes& attributes) {
+  const Axes& a = std::get<Axes>(attributes);
+  if (a.extents.size() == 0) fail<ShapeError>("max: axes {} to {} of {} are empty, and nothing has no maximum", a.first, a.first + a.extents.rank(), in[0]);
+  return without_axes(in, attributes);
+}
+
+Cost reduction_cost(Shapes in, const Shape& out, const Attributes&) { return {static_cast<double>(in[0].size()), static_cast<double>(in[0].size() + out.size())}; }
+Cost movement_cost(Shapes in, const Shape& out, const Attributes&) { return {0, static_cast<double>(in[0].size() + out.size())}; }
+
+constinit const Primitive broadcast_p{
+    .name = "broadcast", .operands = {linear}, .joint = true, .infer = with_axes, .eval = {broadcast_eval<float>, broadcast_eval<double>},
+    .transpose = [](const Rule& r, int, Var ct) {
+      const Axes& a = r.attribute<Axes>();
+      std::vector<Index> axes;
+      for (Index i = 0; i < a.extents.rank(); ++i) axes.push_back(a.first + i);
+      return sum(ct, axes);
+    },
+    .factor = [](const Rule& r, int, Var ct) {  // a bias: ones times the cotangent; only for new leading axes
+      const Axes& a = r.attribute<Axes>();
+      return a.first == 0 ? Factors{{}, reshape(ct, {a.extents.size(), r.shape[0].size()})} : Factors{};
+    },
+    .cost = movement_cost};
+constexpr Primitive sum_p{
+    .name = "sum", .operands = {linear}, .joint = true, .infer = without_axes, .eval = {sum_eval<float>, sum_eval<double>},
+    .transpose = [](const Rule& r, int, Var ct) { return broadcast(ct, r.attribute<Axes>().first, r.attribute<Axes>().extents); },
+    .cost = reduction_cost};
+constexpr Primitive max_p{
+    .name = "max", .operands = {smooth}, .infer = max_shape, .eval = {max_eval<float>, max_eval<double>},
+    .jvp = [](const Rule& r, int, Var t) {  // the mean over those that reach the maximum
+      const Axes& a = r.attribute<Axes>();
+      std::vector<Index> axes;
+      for (Index i = 0; i < a.extents.rank(); ++i) axes.push_back(a.first + i);
+      const Var reached = where(broadcast(r.out, a.first, a.extents) > r.in[0], 0.0, fill(r.in[0].tape(), r.in[0].shape(), 1));
+      return sum(t * (reached / broadcast(sum(reached, axes), a.first, a.extents)), axes);
+    },
+    .cost = reduction_cost};
+
+const Primitive* const family[] = {&sum_p, &max_p, &broadcast_p};
+
+// Reduces the chosen axes, last first, run by run.
+Var reduce(const Primitive& p, Var x, std::vector<Index> axes, bool keep) {
+  const Shape s = x.shape();
+  const std::string name(p.name);
+  for (Index& axis : axes) axis = normalized_axis(name.c_str(), axis, s);
+  std::sort(axes.begin(), axes.end());
+  if (const auto twice = std::adjacent_find(axes.begin(), axes.end()); twice != axes.end()) fail<ShapeError>("{}: axis {} of {} is named twice", name, *twice, s);
+  Shape kept = s;
+  for (const Index axis : axes) kept = kept.with(axis, 1);
+  for (std::size_t last = axes.size(); last > 0;) {
+    std::size_t first = last - 1;
+    while (first > 0 && axes[first - 1] + 1 == axes[first]) --first;
+    x = emit(p, std::array{x}, Axes{axes[first], s.part(axes[first], axes[last - 1] + 1)});
+    last = first;
+  }
+  return keep ? reshape(x, kept) : x;
+}
+
+std::vector<Index> all_axes(const Var& x) {
+  std::vector<Index> axes;
+  for (Index i = 0; i < x.shape().rank(); ++i) axes.push_back(i);
+  return axes;
+}
+
+}  // namespace
+
+std::span<const Primitive* const> reduction_primitives() { return family; }
+const Primitive& broadcast_primitive() { return broadcast_p; }
+
+Var sum(const Var& x) { return sum(x, all_axes(x)); }
+Var sum(const Var& x, std::vector<Index> axes, bool keep) { return reduce(sum_p, x, std::move(axes), keep); }
+Var max(const Var& x) { return max(x, all_axes(x)); }
+Var max(const Var& x, std::vector<Index> axes, bool keep) { return reduce(max_p, x, std::move(axes), keep); }
+Var mean(const Var& x) { return mean(x, all_axes(x)); }
+Var mean(const Var& x, std::vector<Index> axes, bool keep) {
+  const Var total = sum(x, std::move(axes), keep);
+  if (x.shape().size() == 0) fail<ShapeError>("mean: {} has no values, and nothing has no mean", x.shape());
+  return (static_cast<double>(total.shape().size()) / static_cast<double>(x.shape().size())) * total;
+}
+Var broadcast(const Var& x, Index at, const Shape& extents) { return extents.rank() ? emit(broadcast_p, std::array{x}, Axes{at, extents}) : x; }
+
+Var broadcast_to(const Var& x, const Shape& shape) {
+  const Shape s = x.shape();
+  if (s == shape) return x;
+  if (broadcast_shapes("broadcast_to", s, shape) != shape) fail<ShapeError>("broadcast_to: {} does not broadcast to {}", s, shape);
+  // Drop the axes that stretch, then insert them anew, run by run from the front.
+  const Index lead = shape.rank() - s.rank();
+  auto stretched = [&](Index axis) { return axis < lead || s[axis - lead] != shape[axis]; };
+  std::vector<Index> left;
+  for (Index i = lead; i < shape.rank(); ++i) if (!stretched(i)) left.push_back(shape[i]);
+  Var v = reshape(x, Shape(std::span<const Index>(left)));
+  for (Index i = 0; i < shape.rank(); ++i) {
+    Index end = i;
+    while (end < shape.rank() && stretched(end)) ++end;
+    if (end > i) v = broadcast(v, i, shape.part(i, end));
+    i = end;
+  }
+  return v;
+}
+
+}  // namespace linnet::autodiff

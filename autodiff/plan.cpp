@@ -1,0 +1,189 @@
+#include "linnet/autodiff/plan.h"
+
+#include "linnet/autodiff/fail.h"
+#include "linnet/autodiff/ops/families.h"
+
+#include <algorithm>
+#include <map>
+
+namespace linnet::autodiff {
+namespace {
+
+struct Planner {
+  const Program& program;
+  Lanes lanes;
+  Plan plan;
+  std::vector<int> step_of;                    // of every value: its step, or -1
+  std::vector<std::vector<int>> users;         // of every value: the instructions' values that read it
+  std::vector<char> is_output;
+
+  std::size_t at(int v) const { return static_cast<std::size_t>(v); }
+  bool is_map(int v) const { return program.instruction(v).primitive->map.exists(); }
+  Index size(int v) const { return program.shape(v).size() * lanes.count(plan.varies[at(v)]); }
+
+  void find_varies(std::vector<Varies> inputs) {
+    plan.varies = std::move(inputs);
+    plan.varies.resize(program.inputs.size(), Varies::nothing);
+    plan.varies.resize(at(program.first_instruction()), Varies::nothing);
+    users.resize(at(program.n_values()));
+    is_output.resize(at(program.n_values()), 0);
+    for (const int v : program.outputs) is_output[at(v)] = 1;
+    for (int v = program.first_instruction(); v < program.n_values(); ++v) {
+      Varies all = Varies::nothing;
+      for (const int u : program.instruction(v).in) {
+        all = all | plan.varies[at(u)];
+        users[at(u)].push_back(v);
+      }
+      plan.varies.push_back(all);
+    }
+  }
+
+  bool only_read_by_maps(int v) const {
+    return !is_output[at(v)] && std::all_of(users[at(v)].begin(), users[at(v)].end(), [&](int user) { return is_map(user); });
+  }
+
+  // Values without memory: fills, and broadcasts of new leading axes, that only strips read.
+  void inline_values() {
+    plan.places.resize(at(program.n_values()));
+    for (int v = 0; v < program.n_values(); ++v) {
+      if (v < program.n_inputs()) { plan.places[at(v)] = {Place::input, v}; continue; }
+      if (v < program.first_instruction()) { plan.places[at(v)] = {Place::constant, v - program.n_inputs()}; continue; }
+      const Instruction& c = program.instruction(v);
+      if (!only_read_by_maps(v)) continue;
+      if (is_map(v) && std::holds_alternative<Fill>(c.attributes)) {
+        plan.places[at(v)] = {Place::uniform, static_cast<Index>(plan.uniforms.size())};
+        plan.uniforms.push_back(std::get<Fill>(c.attributes).value);
+      } else if (c.primitive == &broadcast_primitive() && std::get<Axes>(c.attributes).first == 0 && program.shape(v).size() > 0) {
+        plan.places[at(v)] = {Place::spread, 0};
+      }
+    }
+  }
+  bool inlined(int v) const {
+    const Place::Kind kind = plan.places[at(v)].kind;
+    return kind == Place::uniform || kind == Place::spread;
+  }
+
+  void find_steps() {
+    step_of.assign(at(program.n_values()), -1);
+    const int first = program.first_instruction();
+    for (int k = 0; k < static_cast<int>(program.code.size()); ++k) {
+      const int v = first + k;
+      if (inlined(v)) continue;
+      bool extend = !plan.steps.empty() && plan.steps.back().strips && is_map(v);
+      if (extend) {
+        const int head = first + plan.steps.back().first;
+        extend = program.shape(head).size() == program.shape(v).size() && plan.varies[at(head)] == plan.varies[at(v)];
+      }
+      if (extend) plan.steps.back().count = k - plan.steps.back().first + 1;
+      else plan.steps.push_back({k, 1, is_map(v)});
+      step_of[at(v)] = static_cast<int>(plan.steps.size()) - 1;
+    }
+  }
+
+  // The last step that reads a value, through broadcasts that are read through.
+  int last_use(int v) const {
+    int last = -1;
+    for (const int user : users[at(v)]) last = std::max(last, plan.places[at(user)].kind == Place::spread ? last_use(user) : step_of[at(user)]);
+    return last;
+  }
+
+  // Values used only inside their own run live in strip-sized blocks, which are used again.
+  void place_scratch() {
+    const int first = program.first_instruction();
+    for (std::size_t s = 0; s < plan.steps.size(); ++s) {
+      if (!plan.steps[s].strips) continue;
+      std::vector<Index> free;
+      std::map<int, std::vector<Index>> released;  // by the value after whose computation they are free
+      Index used = 0;
+      for (int v = first + plan.steps[s].first; v < first + plan.steps[s].first + plan.steps[s].count; ++v) {
+        if (step_of[at(v)] != static_cast<int>(s)) continue;
+        const bool local = !is_output[at(v)] && !users[at(v)].empty() && std::all_of(users[at(v)].begin(), users[at(v)].end(), [&](int user) { return step_of[at(user)] == static_cast<int>(s); });
+        if (local) {
+          Index block = used;
+          if (free.empty()) ++used;
+          else { block = free.back(); free.pop_back(); }
+          plan.places[at(v)] = {Place::scratch, block};
+          released[*std::max_element(users[at(v)].begin(), users[at(v)].end())].push_back(block);
+        }
+        if (const auto done = released.find(v); done != released.end()) free.insert(free.end(), done->second.begin(), done->second.end());
+      }
+      plan.scratch_blocks = std::max(plan.scratch_blocks, static_cast<int>(used));
+    }
+  }
+
+  // Linear scan: a block is free after its last use; the best fitting free one is taken, and free neighbours are joined.
+  void place_memory() {
+    for (std::size_t k = 0; k < program.outputs.size(); ++k)
+      if (Place& p = plan.places[at(program.outputs[k])]; p.kind == Place::unused) p = {Place::output, static_cast<Index>(k)};
+    std::vector<std::vector<int>> dies(plan.steps.size());
+    std::map<Index, Index> free;  // offset -> size
+    const int first = program.first_instruction();
+    for (std::size_t s = 0; s < plan.steps.size(); ++s) {
+      for (int v = first + plan.steps[s].first; v < first + plan.steps[s].first + plan.steps[s].count; ++v) {
+        if (step_of[at(v)] != static_cast<int>(s) || plan.places[at(v)].kind != Place::unused) continue;
+        const Index want = block(v);
+        plan.places[at(v)] = {Place::arena, take(free, want)};
+        dies[static_cast<std::size_t>(std::max(last_use(v), static_cast<int>(s)))].push_back(v);
+      }
+      for (const int v : dies[s]) release(free, plan.places[at(v)].at, block(v));
+    }
+  }
+  Index block(int v) const { return (size(v) + 15) / 16 * 16; }
+  Index take(std::map<Index, Index>& free, Index want) {
+    auto best = free.end();
+    for (auto it = free.begin(); it != free.end(); ++it)
+      if (it->second >= want && (best == free.end() || it->second < best->second)) best = it;
+    if (best == free.end()) {
+      Index offset = plan.arena;
+      if (!free.empty() && std::prev(free.end())->first + std::prev(free.end())->second == plan.arena) {  // the last block grows
+        offset = std::prev(free.end())->first;
+        free.erase(std::prev(free.end()));
+      }
+      plan.arena = offset + want;
+      return offset;
+    }
+    const auto [offset, size] = *best;
+    free.erase(best);
+    if (size > want) free.emplace(offset + want, size - want);
+    return offset;
+  }
+  void release(std::map<Index, Index>& free, Index offset, Index size) {
+    if (size == 0) return;
+    auto next = free.lower_bound(offset);
+    if (next != free.end() && offset + size == next->first) { size += next->second; next = free.erase(next); }
+    if (next != free.begin() && std::prev(next)->first + std::prev(next)->second == offset) { std::prev(next)->second += size; return; }
+    free.emplace(offset, size);
+  }
+};
+
+}  // namespace
+
+Plan make_plan(const Program& program, std::vector<Varies> inputs, Lanes lanes) {
+  Planner p{program, lanes, {}, {}, {}, {}};
+  p.find_varies(std::move(inputs));
+  p.inline_values();
+  p.find_steps();
+  p.place_scratch();
+  p.place_memory();
+  return std::move(p.plan);
+}
+
+void verify(const Plan& plan, const Program& program, Lanes lanes) {
+  Planner p{program, lanes, plan, {}, {}, {}};
+  p.find_varies({plan.varies.begin(), plan.varies.begin() + program.n_inputs()});
+  p.plan = plan;
+  p.step_of.assign(p.at(program.n_values()), -1);
+  for (std::size_t s = 0; s < plan.steps.size(); ++s)
+    for (int k = plan.steps[s].first; k < plan.steps[s].first + plan.steps[s].count; ++k)
+      if (const int v = program.first_instruction() + k; !p.inlined(v)) p.step_of[p.at(v)] = static_cast<int>(s);
+  struct Live { int value, from, to; Index first, end; };
+  std::vector<Live> all;
+  for (int v = program.first_instruction(); v < program.n_values(); ++v)
+    if (plan.places[p.at(v)].kind == Place::arena) all.push_back({v, p.step_of[p.at(v)], std::max(p.last_use(v), p.step_of[p.at(v)]), plan.places[p.at(v)].at, plan.places[p.at(v)].at + p.block(v)});
+  for (std::size_t i = 0; i < all.size(); ++i)
+    for (std::size_t j = 0; j < i; ++j)
+      if (all[i].from <= all[j].to && all[j].from <= all[i].to && all[i].first < all[j].end && all[j].first < all[i].end)
+        fail<TraceError>("plan: %{} and %{} are needed at the same time and share memory", all[j].value, all[i].value);
+}
+
+}  // namespace linnet::autodiff

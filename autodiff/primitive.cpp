@@ -1,0 +1,25 @@
+#include "linnet/autodiff/primitive.h"
+
+#include "linnet/autodiff/ops/families.h"
+
+#include <vector>
+
+namespace linnet::autodiff {
+
+std::span<const Primitive* const> primitives() {
+  static const std::vector<const Primitive*> all = [] {
+    std::vector<const Primitive*> list;
+    for (const auto family : {elementwise_primitives(), contraction_primitives(), reduction_primitives(), structure_primitives(), call_primitives()}) list.insert(list.end(), family.begin(), family.end());
+    return list;
+  }();
+  return all;
+}
+
+Cost cost_of(const Primitive& primitive, Shapes in, const Shape& out, const Attributes& attributes) {
+  if (primitive.cost) return primitive.cost(in, out, attributes);
+  Cost c{static_cast<double>(out.size()), static_cast<double>(out.size())};
+  for (const Shape& s : in) c.bytes += static_cast<double>(s.size());
+  return c;
+}
+
+}  // namespace linnet::autodiff
