@@ -142,6 +142,12 @@ Var Tape::take_in(const Var& v) {
   return mine;
 }
 
+Var Tape::operand(const Var& v, std::size_t i) const {
+  Var u = v;
+  u.id_ = node(v).in[i];
+  return u;
+}
+
 int Tape::own(const Var& v, const char* operation) {
   if (v.recorder_ == self_) return v.id_;
   if (v.is_zero()) fail<TraceError>("{}: an operand holds nothing; a default-constructed Var is a zero tangent, not a value", operation);

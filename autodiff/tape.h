@@ -100,6 +100,7 @@ class Tape {
   Program seal(std::span<const Var> outputs, std::vector<Var>* captured = nullptr);
 
   const Node& node(const Var& v) const { return nodes_[static_cast<std::size_t>(v.id())]; }
+  Var operand(const Var& v, std::size_t i) const;  // operand i of the instruction that made v
   bool newer_than(const Tape& other) const { return serial_ > other.serial_; }
   const std::string& path() const { return *path_; }
 

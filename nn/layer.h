@@ -6,9 +6,12 @@
 #include "linnet/autodiff/tree.h"
 #include "linnet/nn/random.h"
 
+#include <array>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace linnet::nn {
@@ -34,17 +37,25 @@ struct Layer {
   std::string name;  // [A-Za-z0-9_]+; in serial the path of child i is name_i
   std::function<Initialized(Key, const Tree<Shape>& input, Width)> init;
   std::function<Value(const Tree<Var>& params, const Value& x, const Context&)> apply;
-  std::vector<Layer> children;  // of a combinator, for summary
+  std::shared_ptr<const std::vector<Layer>> children;  // of serial and parallel, for summary; null otherwise
+  bool side_by_side = false;                           // whether child i takes value i (parallel) or what child i - 1 answers (serial)
 };
 
 // A layer of one array in and one out.
 Layer plain(std::string name, std::function<std::pair<Shape, Tree<Array<double>>>(Key, const Shape& input, Width)> init, std::function<Var(const Tree<Var>& params, const Var& x)> apply);
+// For init: scale times standard normals, drawn and scaled in this width.
+Array<double> scaled_normal(Key key, const Shape& shape, Width width, double scale = 1);
+// For apply: const auto [W, b] = take(params, "W", "b"). StructureError lists the names there are.
+template <class Leaf, class... Names> std::array<Leaf, sizeof...(Names)> take(const Tree<Leaf>& tree, const Names&... names) {
+  return {tree[std::string_view(names)].leaf()...};
+}
 
-// ---- combinators
-Layer serial(std::vector<Layer> layers);    // one after another; child i of layers with parameters is <layer>_<i>, i counting all children
+// ---- combinators. Parameters are a tree: child i is <layer>_<i>, i counting all children from 0; children without parameters have no entry.
+// The same names are the layer paths of errors and of printed programs. Keys are split as in stax.
+Layer serial(std::vector<Layer> layers);    // one after another
 Layer parallel(std::vector<Layer> layers);  // layer i on value i
 Layer fan_out(Index n);                     // n copies
-Layer fan_in_sum();
+Layer fan_in_sum();                         // of values of one shape
 Layer identity();
 Layer flatten();                            // [n, …] -> [n, product of the rest], row-major
 
@@ -56,9 +67,10 @@ struct DenseOptions {
   Parameterization parameterization = Parameterization::ntk;
 };
 // ntk: y = W_std/sqrt(fan_in) x W + b_std b with W, b ~ N(0, 1); standard: y = x W + b with the scales in the draws. W [in, width], b [1, width].
+// x is [n, …, in]; more axes than two are kept.
 Layer Dense(Index width, DenseOptions options = {});
 
-// ---- activations, elementwise. Defaults are stax's.
+// ---- activations, elementwise. Defaults are stax's. At a kink the slope is the mean of both sides; that of Sign is 0 everywhere.
 Layer Erf(double a = 1, double b = 1, double c = 0);        // a erf(b x) + c
 Layer Sigmoid_like();                                       // Erf(.5, 1/2.4020563531719796, .5)
 Layer Relu();
@@ -76,7 +88,7 @@ Layer Sign();
 // ---- use
 // Parameters in the width asked for. `input` has a leading axis for the examples, of any extent.
 template <Scalar T> Tree<Array<T>> initialize(const Layer& layer, Key key, const Shape& input);
-// The layer as a function of one array, as ntk and predict take it. StructureError if it answers several arrays.
+// The layer as a function of one array, as ntk and predict take it. StructureError if it answers several arrays. Layer paths begin with its name.
 std::function<Var(const Tree<Var>& params, Var x)> function_of(const Layer& layer);
 // A table of layers, output shapes, parameters and bytes for an input of this shape (with its leading axis).
 std::string summary(const Layer& layer, const Shape& input, Width width = Width::float64);

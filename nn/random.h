@@ -22,10 +22,11 @@ struct Key {
   bool operator==(const Key&) const = default;
 };
 
-std::vector<Key> split(Key key, Index n = 2);              // ShapeError if n < 0
+// One key gives at most 2^32 - 1 words of 32 bits. ShapeError beyond that, and if n < 0.
+std::vector<Key> split(Key key, Index n = 2);
 std::vector<std::uint32_t> random_bits32(Key key, Index n);
 std::vector<std::uint64_t> random_bits64(Key key, Index n);
-template <Scalar T> Array<T> uniform(Key key, const Shape& shape, T low = 0, T high = 1);  // in [low, high)
+template <Scalar T> Array<T> uniform(Key key, const Shape& shape, T low = 0, T high = 1);  // in [low, high) but for rounding; NumericalError unless low < high
 template <Scalar T> Array<T> normal(Key key, const Shape& shape);                          // mean 0, variance 1
 
 }  // namespace linnet::nn

@@ -22,7 +22,8 @@ void eigh(Index n, double* a, double* values) {
   check_finite("the input", n, a, n * n);
   Eigen::Map<Eigen::MatrixXd> matrix(a, n, n);  // of a symmetric matrix columns are rows
   const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(matrix);
-  if (solver.info() != Eigen::Success) fail<NumericalError>("eigh: Eigen's solver did not decompose a matrix of {} rows (info = {}); scale it, or build with -Dlapack=enabled", n, static_cast<int>(solver.info()));
+  if (solver.info() != Eigen::Success)
+    fail<NumericalError>("eigh: Eigen's solver did not decompose a matrix of {} rows (info = {}); scale it, or build with -Dlapack=enabled", n, static_cast<int>(solver.info()));
   matrix = solver.eigenvectors();  // its columns are rows here
   Eigen::Map<Eigen::VectorXd>(values, n) = solver.eigenvalues();
   check_finite("an eigenvalue", n, values, n);

@@ -51,7 +51,8 @@ void eigh(Index n, double* a, double* values) {
   {
     const OneThread one;
     // Of a symmetric matrix columns are rows; the eigenvectors come as columns, which here are rows.
-    info = LAPACKE_dsyevd_work(LAPACK_COL_MAJOR, 'V', 'L', size, a, size, values, work.data(), static_cast<lapack_int>(work.size()), whole.data(), static_cast<lapack_int>(whole.size()));
+    info = LAPACKE_dsyevd_work(LAPACK_COL_MAJOR, 'V', 'L', size, a, size, values, work.data(), static_cast<lapack_int>(work.size()), whole.data(),
+                               static_cast<lapack_int>(whole.size()));
   }
   if (info != 0) fail<NumericalError>("eigh: LAPACK's dsyevd did not decompose a matrix of {} rows (info = {}); scale it, or build with -Dlapack=disabled", n, info);
   check_finite("an eigenvalue", n, values, n);

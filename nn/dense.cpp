@@ -1,0 +1,54 @@
+// Dense: y = x W + b over the last axis. Two axes is what everything else is brought to, so that one product does all rows.
+#include "linnet/nn/check.h"
+
+namespace linnet::nn {
+namespace {
+
+// ShapeError unless the input has examples and features.
+void check_input(const Shape& x, const std::string& place) {
+  if (x.rank() < 2) fail<ShapeError>("{}dense: the input {} needs an axis of examples and one of features at least; reshape it to [examples, features]", place, x);
+  if (x[-1] == 0) fail<ShapeError>("{}dense: the input {} has no features, one at least is needed", place, x);
+}
+
+struct Scales { double weight, bias; };
+Scales scales(const DenseOptions& options, Index fan_in) { return {options.W_std / std::sqrt(static_cast<double>(fan_in)), options.b_std.value_or(0)}; }
+
+Var apply_dense(Index width, const DenseOptions& options, const Tree<Var>& params, const Var& x) {
+  const Shape shape = x.shape();
+  check_input(shape, place(params, x));
+  check_no_others("dense", params, options.b_std ? std::vector<std::string>{"W", "b"} : std::vector<std::string>{"W"}, x);
+  const Index fan_in = shape[-1];
+  const Var W = parameter("dense", params, "W", {fan_in, width}, x);
+  const Scales scale = scales(options, fan_in);
+  const bool ntk = options.parameterization == Parameterization::ntk;
+  Var y = dot(shape.rank() == 2 ? x : reshape(x, {shape.size(0, shape.rank() - 1), fan_in}), W);
+  if (ntk) y = scale.weight * y;
+  if (options.b_std) {
+    const Var b = parameter("dense", params, "b", {1, width}, x);
+    y = y + (ntk ? scale.bias * b : b);
+  }
+  return shape.rank() == 2 ? y : reshape(y, shape.with(-1, width));
+}
+
+}  // namespace
+
+Layer Dense(Index width, DenseOptions options) {
+  if (width < 1) fail<ShapeError>("dense: the width must be 1 or more, got {}", width);
+  check_not_negative("dense", "W_std", options.W_std);
+  if (options.b_std) check_not_negative("dense", "b_std", *options.b_std);
+  return plain(
+      "dense",
+      [width, options](Key key, const Shape& input, Width number) {
+        check_input(input, "");
+        const Index fan_in = input[-1];
+        const std::vector<Key> keys = split(key);
+        const Scales scale = options.parameterization == Parameterization::ntk ? Scales{1, 1} : scales(options, fan_in);
+        std::vector<Tree<Array<double>>::Child> params;
+        params.emplace_back("W", scaled_normal(keys[0], {fan_in, width}, number, scale.weight));
+        if (options.b_std) params.emplace_back("b", scaled_normal(keys[1], {1, width}, number, scale.bias));
+        return std::pair(input.with(-1, width), Tree<Array<double>>(std::move(params)));
+      },
+      [width, options](const Tree<Var>& params, const Var& x) { return apply_dense(width, options, params, x); });
+}
+
+}  // namespace linnet::nn

@@ -1,0 +1,223 @@
+// Combinators, and what a layer is used by. Keys are split as stax splits them, so that equal keys give equal networks: serial gives child i
+// the second half of the i-th split of a running key, parallel splits once.
+#include "linnet/nn/layer.h"
+
+#include "linnet/nn/check.h"
+
+#include <algorithm>
+
+namespace linnet::nn {
+namespace {
+
+using autodiff::Tape;
+using Children = std::shared_ptr<const std::vector<Layer>>;
+template <class Leaf> using Entries = std::vector<typename Tree<Leaf>::Child>;
+
+void check_layer(std::string_view combinator, const Layer& layer) {
+  const auto allowed = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_'; };
+  if (layer.name.empty() || !std::all_of(layer.name.begin(), layer.name.end(), allowed)) fail<StructureError>("{}: a layer is named '{}'; a name has letters, digits and '_' only, and one at least", combinator, layer.name);
+  if (!layer.init || !layer.apply) fail<StructureError>("{}: layer '{}' has no {} function", combinator, layer.name, layer.init ? "apply" : "init");
+}
+
+Children checked(std::string_view combinator, std::vector<Layer> layers) {
+  if (layers.empty()) fail<StructureError>("{}: there are no layers; give one at least, identity() if nothing is to happen", combinator);
+  for (const Layer& layer : layers) check_layer(combinator, layer);
+  return std::make_shared<const std::vector<Layer>>(std::move(layers));
+}
+
+std::string child_name(const std::vector<Layer>& layers, std::size_t i) { return fmt::format("{}_{}", layers[i].name, i); }
+
+// The parameters of a child: what stands under its name, or none.
+Tree<Var> params_of(const Tree<Var>& params, const std::string& name) { return params.has(name) ? params[name] : Tree<Var>(); }
+
+void check_params(std::string_view combinator, const std::vector<Layer>& layers, const Tree<Var>& params, const Value& x) {
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < layers.size(); ++i) names.push_back(child_name(layers, i));
+  if (params.is_leaf()) fail<StructureError>("{}{}: the parameters are one array; expected is a tree with children among {}", place(params, x), combinator, fmt::join(names, ", "));
+  for (const auto& [name, child] : params.children())
+    if (std::find(names.begin(), names.end(), name) == names.end()) fail<StructureError>("{}{}: there are parameters '{}', but no such layer; its layers are {}", place(params, x), combinator, name, fmt::join(names, ", "));
+}
+
+Value apply_in(const std::vector<Layer>& layers, std::size_t i, const Tree<Var>& params, const Value& x, const Context& context) {
+  const std::string name = child_name(layers, i);
+  const Tree<Var> mine = params_of(params, name);
+  const Tape::Scope scope(tape_of(mine, x), name);
+  return layers[i].apply(mine, x, context);
+}
+
+// One key a child, if there is one to split.
+std::vector<Context> contexts(const Context& context, std::size_t n) {
+  std::vector<Context> all(n, context);
+  if (!context.key) return all;
+  const std::vector<Key> keys = split(*context.key, static_cast<Index>(n));
+  for (std::size_t i = 0; i < n; ++i) all[i].key = keys[i];
+  return all;
+}
+
+template <class Leaf> Tree<Leaf> listed(std::vector<Tree<Leaf>> values) {
+  Entries<Leaf> entries;
+  for (std::size_t i = 0; i < values.size(); ++i) entries.emplace_back(fmt::format("{}", i), std::move(values[i]));
+  return Tree<Leaf>(std::move(entries));
+}
+
+// The values of a sum, which must be arrays of one shape. `shape_of` answers a leaf's.
+template <class Leaf, class F> const Shape& summand_shape(const Tree<Leaf>& x, const std::string& place, F shape_of) {
+  if (x.is_leaf()) fail<StructureError>("{}fan_in_sum: several values are summed, got one array {}", place, shape_of(x.leaf()));
+  if (x.children().empty()) fail<StructureError>("{}fan_in_sum: there is nothing to sum", place);
+  for (const auto& [name, value] : x.children()) {
+    if (!value.is_leaf()) fail<StructureError>("{}fan_in_sum: value {} should be one array, but {}", place, name, value.names());
+    if (const Shape& first = shape_of(x.children()[0].second.leaf()); shape_of(value.leaf()) != first) fail<ShapeError>("{}fan_in_sum: the values must have one shape, value {} has {} and the first has {}", place, name, shape_of(value.leaf()), first);
+  }
+  return shape_of(x.children()[0].second.leaf());
+}
+
+Shape flat_shape(const Shape& x, const std::string& place) {
+  if (x.rank() == 0) fail<ShapeError>("{}flatten: a scalar has no axis of examples; expected is [examples, …]", place);
+  return {x[0], x.size(1, x.rank())};
+}
+
+}  // namespace
+
+Layer plain(std::string name, std::function<std::pair<Shape, Tree<Array<double>>>(Key, const Shape& input, Width)> init, std::function<Var(const Tree<Var>& params, const Var& x)> apply) {
+  Layer layer{
+      .name = name,
+      .init = [name, init](Key key, const Tree<Shape>& input, Width width) -> Initialized {
+        if (!input.is_leaf()) fail<StructureError>("{}: one array is expected, got {} values", name, input.children().size());
+        auto [shape, params] = init(key, input.leaf(), width);
+        return {shape, std::move(params)};
+      },
+      .apply = [name, apply](const Tree<Var>& params, const Value& x, const Context&) -> Value {
+        if (!x.is_leaf()) fail<StructureError>("{}{}: one array is expected, got {} values", place(params, x), name, x.children().size());
+        return apply(params, x.leaf());
+      }};
+  if (!init) layer.init = nullptr;
+  if (!apply) layer.apply = nullptr;
+  check_layer("plain", layer);
+  return layer;
+}
+
+Array<double> scaled_normal(Key key, const Shape& shape, Width width, double scale) {
+  const auto drawn = [&]<Scalar T>(T factor) {
+    Array<T> values = normal<T>(key, shape);
+    for (T& v : values) v *= factor;
+    if (autodiff::first_not_finite<T>(values.values()) >= 0) fail<NumericalError>("scaled_normal: normals times {} are not finite in {}; choose a smaller scale", scale, std::is_same_v<T, float> ? "float" : "double");
+    return autodiff::cast<double>(values);
+  };
+  return width == Width::float64 ? drawn(scale) : drawn(static_cast<float>(scale));
+}
+
+Layer serial(std::vector<Layer> layers) {
+  const Children children = checked("serial", std::move(layers));
+  return {
+      .name = "serial",
+      .init = [children](Key key, const Tree<Shape>& input, Width width) -> Initialized {
+        Tree<Shape> shape = input;
+        Entries<Array<double>> params;
+        for (std::size_t i = 0; i < children->size(); ++i) {
+          const std::vector<Key> keys = split(key);
+          key = keys[0];
+          Initialized made = in_layer(child_name(*children, i), [&] { return (*children)[i].init(keys[1], shape, width); });
+          shape = std::move(made.shape);
+          if (!made.params.leaves().empty()) params.emplace_back(child_name(*children, i), std::move(made.params));
+        }
+        return {std::move(shape), Tree<Array<double>>(std::move(params))};
+      },
+      .apply = [children](const Tree<Var>& params, const Value& x, const Context& context) -> Value {
+        check_params("serial", *children, params, x);
+        const std::vector<Context> each = contexts(context, children->size());
+        Value value = x;
+        for (std::size_t i = 0; i < children->size(); ++i) value = apply_in(*children, i, params, value, each[i]);
+        return value;
+      },
+      .children = children};
+}
+
+Layer parallel(std::vector<Layer> layers) {
+  const Children children = checked("parallel", std::move(layers));
+  return {
+      .name = "parallel",
+      .init = [children](Key key, const Tree<Shape>& input, Width width) -> Initialized {
+        const auto& inputs = side_by_side("parallel", input, children->size(), "");
+        const std::vector<Key> keys = split(key, static_cast<Index>(children->size()));
+        std::vector<Tree<Shape>> shapes;
+        Entries<Array<double>> params;
+        for (std::size_t i = 0; i < children->size(); ++i) {
+          Initialized made = in_layer(child_name(*children, i), [&] { return (*children)[i].init(keys[i], inputs[i].second, width); });
+          shapes.push_back(std::move(made.shape));
+          if (!made.params.leaves().empty()) params.emplace_back(child_name(*children, i), std::move(made.params));
+        }
+        return {listed(std::move(shapes)), Tree<Array<double>>(std::move(params))};
+      },
+      .apply = [children](const Tree<Var>& params, const Value& x, const Context& context) -> Value {
+        check_params("parallel", *children, params, x);
+        const auto& inputs = side_by_side("parallel", x, children->size(), place(params, x));
+        const std::vector<Context> each = contexts(context, children->size());
+        std::vector<Value> values;
+        for (std::size_t i = 0; i < children->size(); ++i) values.push_back(apply_in(*children, i, params, inputs[i].second, each[i]));
+        return listed(std::move(values));
+      },
+      .children = children,
+      .side_by_side = true};
+}
+
+Layer fan_out(Index n) {
+  if (n < 1) fail<ShapeError>("fan_out: the number of copies must be 1 or more, got {}", n);
+  return {.name = "fan_out",
+          .init = [n](Key, const Tree<Shape>& input, Width) -> Initialized { return {listed(std::vector(static_cast<std::size_t>(n), input)), {}}; },
+          .apply = [n](const Tree<Var>& params, const Value& x, const Context&) -> Value {
+            check_no_others("fan_out", params, {}, x);
+            return listed(std::vector(static_cast<std::size_t>(n), x));
+          }};
+}
+
+Layer fan_in_sum() {
+  return {.name = "fan_in_sum",
+          .init = [](Key, const Tree<Shape>& input, Width) -> Initialized { return {summand_shape(input, "", [](const Shape& s) -> const Shape& { return s; }), {}}; },
+          .apply = [](const Tree<Var>& params, const Value& x, const Context&) -> Value {
+            check_no_others("fan_in_sum", params, {}, x);
+            summand_shape(x, place(params, x), [](const Var& v) -> const Shape& { return v.shape(); });
+            Var total = x.children()[0].second.leaf();
+            for (std::size_t i = 1; i < x.children().size(); ++i) total = total + x.children()[i].second.leaf();
+            return total;
+          }};
+}
+
+Layer identity() {
+  return {.name = "identity",
+          .init = [](Key, const Tree<Shape>& input, Width) -> Initialized { return {input, {}}; },
+          .apply = [](const Tree<Var>& params, const Value& x, const Context&) -> Value {
+            check_no_others("identity", params, {}, x);
+            return x;
+          }};
+}
+
+Layer flatten() {
+  return plain(
+      "flatten", [](Key, const Shape& input, Width) { return std::pair(flat_shape(input, ""), Tree<Array<double>>()); },
+      [](const Tree<Var>& params, const Var& x) {
+        check_no_others("flatten", params, {}, x);
+        const Shape shape = flat_shape(x.shape(), place(params, x));
+        return shape == x.shape() ? x : reshape(x, shape);
+      });
+}
+
+template <Scalar T> Tree<Array<T>> initialize(const Layer& layer, Key key, const Shape& input) {
+  check_layer("initialize", layer);
+  if (input.rank() == 0) fail<ShapeError>("initialize: the shape of the input is that of a scalar; expected is [examples, …], with any number of examples");
+  const Initialized made = in_layer(layer.name, [&] { return layer.init(key, input, std::is_same_v<T, float> ? Width::float32 : Width::float64); });
+  return map([](const Array<double>& a) { return autodiff::cast<T>(a); }, made.params);
+}
+template Tree<Array<float>> initialize(const Layer&, Key, const Shape&);
+template Tree<Array<double>> initialize(const Layer&, Key, const Shape&);
+
+std::function<Var(const Tree<Var>& params, Var x)> function_of(const Layer& layer) {
+  check_layer("function_of", layer);
+  return [layer](const Tree<Var>& params, Var x) -> Var {
+    const Tape::Scope scope(tape_of(params, x), layer.name);
+    const Value y = layer.apply(params, x, {});
+    if (!y.is_leaf()) fail<StructureError>("{}: it answers {} values, one array is expected; end it with fan_in_sum()", layer.name, y.children().size());
+    return y.leaf();
+  };
+}
+
+}  // namespace linnet::nn

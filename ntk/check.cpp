@@ -1,0 +1,105 @@
+#include "linnet/ntk/check.h"
+
+#include "linnet/autodiff/fail.h"
+
+#include <cmath>
+#include <limits>
+
+namespace linnet::ntk {
+
+using namespace autodiff;
+
+namespace {
+
+std::string position(Index at, const Shape& shape) {
+  std::vector<Index> index(static_cast<std::size_t>(shape.rank()));
+  for (Index i = shape.rank() - 1; i >= 0; --i) {
+    index[static_cast<std::size_t>(i)] = at % shape[i];
+    at /= shape[i];
+  }
+  return fmt::format("[{}]", fmt::join(index, ","));
+}
+
+Function flat(const Apply& f, const Tree<Shape>& params) {
+  return [&f, &params](std::span<const Var> in) { return std::vector{f(unflatten(params, std::vector<Var>(in.begin(), in.end() - 1)), in.back())}; };
+}
+
+template <Scalar T> Array<T> evaluate(const Apply& f, const Tree<Array<T>>& params, const Array<T>& x) {
+  const Tree<Shape> shapes = shapes_of(params);
+  std::vector<Shape> all = detail::shapes(shapes);
+  all.push_back(x.shape());
+  return FlatFunction<T>(flat(f, shapes), all)(detail::views<T>(params, x))[0];
+}
+
+}  // namespace
+
+template <Scalar T> void check_finite(const char* operation, const char* argument, const Array<T>& a) {
+  if (const Index at = first_not_finite(a.values()); at >= 0) fail<NumericalError>("{}: {}{} is {}, but must be finite", operation, argument, position(at, a.shape()), a.data()[at]);
+}
+template <Scalar T> void check_finite(const char* operation, const char* argument, const Tree<Array<T>>& tree) {
+  tree.visit([&](const std::string& path, const Array<T>& a) { check_finite(operation, path.empty() ? argument : fmt::format("{} {}", argument, path).c_str(), a); });
+}
+
+Shape output_shape(const char* operation, const Apply& f, const Tree<Shape>& params, const Shape& x) {
+  if (x.rank() == 0) fail<ShapeError>("{}: x must have a leading axis that counts examples, a scalar came", operation);
+  std::vector<Shape> all = detail::shapes(params);
+  all.push_back(x);
+  const Program p = trace(flat(f, params), all);
+  const Shape& out = p.shape(p.outputs[0]);
+  if (out.rank() == 0 || out[0] != x[0]) fail<ShapeError>("{}: f must keep the leading axis of x, which counts examples; it takes {} to {}", operation, x, out);
+  return out;
+}
+
+template <Scalar T> void check_independent(const char* operation, const Apply& f, const Tree<Array<T>>& params, const Array<T>& x) {
+  const Index n = x.shape()[0];
+  if (n < 2 || x.size() == 0) return;
+  Array<T> both(x.shape().with(0, 2));
+  const Array<T> first = x.rows(0, 1), last = x.rows(n - 1, 1);
+  std::copy(first.begin(), first.end(), both.begin());
+  std::copy(last.begin(), last.end(), both.begin() + first.size());
+  const Array<T> together = evaluate(f, params, both), a = evaluate(f, params, first), b = evaluate(f, params, last);
+  if (together.size() != 2 * a.size()) fail<ShapeError>("{}: f takes two examples to {} and one to {}; it must keep the leading axis and nothing else may depend on it", operation, together.shape(), a.shape());
+  const double scale = std::max(static_cast<double>(max_abs(together)), static_cast<double>(max_abs(a))), bound = 64 * std::numeric_limits<T>::epsilon() * scale;
+  for (Index i = 0; i < together.size(); ++i) {
+    const double change = std::abs(static_cast<double>(together.data()[i]) - static_cast<double>(i < a.size() ? a.data()[i] : b.data()[i - a.size()]));
+    if (change > bound)
+      fail<TraceError>("{}: f mixes examples (output {} of example {} changes by {:.3g} when example {} is present); pass Options{{.independent = false}}", operation, i % a.size(), i < a.size() ? 0 : n - 1, change, i < a.size() ? n - 1 : 0);
+  }
+}
+
+template <Scalar T> void fail_not_finite(const char* operation, const Apply& f, const Tree<Array<T>>& params, const Array<T>& x) {
+  const Tree<Shape> shapes = shapes_of(params);
+  std::vector<Shape> all = detail::shapes(shapes);
+  all.push_back(x.shape().with(0, 1));
+  auto p = std::make_shared<Program>(trace(flat(f, shapes), all));
+  p->outputs.clear();
+  for (int v = p->first_instruction(); v < p->n_values(); ++v) p->outputs.push_back(v);
+  Executor<T> executor(p);
+  for (Index n = 0; n < x.shape()[0]; ++n) {
+    const Array<T> one = x.rows(n, 1);
+    std::vector<const T*> in;
+    for (const ArrayView<T>& v : detail::views<T>(params, one)) in.push_back(v.data);
+    std::vector<Array<T>> out;
+    std::vector<T*> to;
+    for (const int v : p->outputs) out.push_back(Array<T>::uninitialized(p->shape(v)));
+    for (Array<T>& a : out) to.push_back(a.data());
+    executor.run(in, to);
+    for (std::size_t k = 0; k < out.size(); ++k)
+      if (const Index at = first_not_finite(std::span<const T>(out[k].values())); at >= 0) {
+        const Instruction& c = p->code[k];
+        fail<NumericalError>("{}: the result is not finite: {}{} gives {} at {} of {} for example {}; scale the inputs or parameters, or compute in double", operation,
+                             c.path->empty() ? "" : *c.path + ": ", c.primitive->name, out[k].data()[at], position(at, c.shape), c.shape, n);
+      }
+  }
+  fail<NumericalError>("{}: the result is not finite although f is: a derivative of f is infinite, or a product overflows; scale the inputs or parameters, or compute in double", operation);
+}
+
+#define LINNET_INSTANTIATE(T)                                                                                          \
+  template void check_finite(const char*, const char*, const Array<T>&);                                               \
+  template void check_finite(const char*, const char*, const Tree<Array<T>>&);                                         \
+  template void check_independent(const char*, const Apply&, const Tree<Array<T>>&, const Array<T>&);                  \
+  template void fail_not_finite(const char*, const Apply&, const Tree<Array<T>>&, const Array<T>&);
+LINNET_INSTANTIATE(float)
+LINNET_INSTANTIATE(double)
+
+}  // namespace linnet::ntk

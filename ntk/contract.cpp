@@ -1,0 +1,436 @@
+// Runs a plan of gram.h, in two parallel loops: over chunks of examples (forward and cut transpose), then over tile pairs of the kernel. Chunks and tiles
+// are constants of the shape, and every sum has a fixed order, so the bits depend on no thread.
+#include "linnet/ntk/gram.h"
+
+#include "linnet/autodiff/executor.h"
+#include "linnet/autodiff/fail.h"
+#include "linnet/autodiff/kernels/gemm.h"
+#include "linnet/autodiff/kernels/parallel.h"
+#include "linnet/ntk/tile.h"
+
+#include <atomic>
+#include <chrono>
+#include <map>
+#include <optional>
+
+namespace linnet::ntk {
+namespace {
+
+using namespace autodiff;
+
+constexpr Index kernel_tile = 384;  // rows of a tile of the kernel
+constexpr Index light_tile = 192;   // examples of a tile of the lefts' products
+
+// What the tiles' loop tells the caller, from the calling thread only, and whether he wants to go on.
+class Reporter {
+ public:
+  Reporter(const ProgressFunction& f, std::size_t total) : f_(f), total_(total) {}
+  bool cancelled() const { return cancelled_; }
+  void done() {
+    const std::size_t n = ++done_;
+    if (!f_ || thread_index() != 0 || cancelled_) return;
+    const double now = seconds();
+    if (now - last_ >= 0.1) tell(n, now);
+  }
+  void finish() {
+    if (f_ && !cancelled_) tell(done_, seconds());
+    if (cancelled_) fail<NumericalError>("ntk: cancelled by the progress function after {} of {} tiles", done_.load(), total_);
+  }
+
+ private:
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+  void tell(std::size_t n, double now) {
+    last_ = now;
+    if (!f_({"kernel tiles", n, total_, now})) cancelled_ = true;
+  }
+  const ProgressFunction& f_;
+  std::size_t total_;
+  std::atomic<std::size_t> done_{0};
+  std::atomic<bool> cancelled_{false};
+  double last_ = 0;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+// Every value of the plan for one set of examples.
+template <class T> struct Side {
+  Index n = 0;
+  std::vector<Buffer<T>> memory;
+  std::vector<const T*> value, joined;  // joined: [n, s, o, w], for a traced contraction over several positions
+  std::map<int, Packed<T>> tiles;       // of what meets in products of one position
+};
+
+template <class T> struct Contractor {
+  const GramPlan& plan;
+  const Views<T>& params;
+  Index O = plan.outputs;
+  Index R = plan.traced ? 1 : plan.outputs;              // rows of the kernel for an example
+  Index tile = std::max<Index>(1, kernel_tile / R);      // examples of a tile
+  const GramPlan::Value& value(int v) const { return plan.values[static_cast<std::size_t>(v)]; }
+  Index lanes(Varies v, Index n) const { return Lanes{n, O}.count(v); }
+
+  // ---- first loop
+  Index chunk_size(Index n) const { return std::min(std::clamp<Index>(1024 / O, 32, 128), n); }
+
+  // Residuals that are themselves wanted are written to their place at once.
+  struct Targets {
+    std::vector<T*> value, residual;
+  };
+  Targets allocate(Side<T>& side, const T* x) const {
+    Targets to{std::vector<T*>(plan.values.size(), nullptr), std::vector<T*>(plan.residuals.size(), nullptr)};
+    side.value.resize(plan.values.size());
+    for (std::size_t i = 0; i < plan.values.size(); ++i) {
+      const int source = plan.cut->outputs[i], residual = source - 1;  // inputs of the cut program: the cotangent, then the residuals
+      const bool is_residual = source < plan.cut->n_inputs() && residual >= 0;
+      if (is_residual && plan.residuals[static_cast<std::size_t>(residual)].input >= 0) {
+        const int input = plan.residuals[static_cast<std::size_t>(residual)].input;
+        side.value[i] = input == plan.n_params ? x : params[static_cast<std::size_t>(input)].data;
+        continue;
+      }
+      side.memory.emplace_back(static_cast<std::size_t>(lanes(plan.values[i].varies, side.n) * plan.values[i].rows * plan.values[i].width));
+      T* const at = side.memory.back().data();
+      side.value[i] = at;
+      if (is_residual && !to.residual[static_cast<std::size_t>(residual)]) to.residual[static_cast<std::size_t>(residual)] = at;
+      else to.value[i] = at;
+    }
+    return to;
+  }
+
+  struct Worker {
+    Executor<T> primal, cut;
+    std::vector<Buffer<T>> residuals;
+  };
+  std::unique_ptr<Worker> worker(Index m, const Targets& to) const {
+    std::vector<Varies> primal(static_cast<std::size_t>(plan.n_params), Varies::nothing), cut{Varies::both};
+    primal.push_back(Varies::examples);
+    for (const auto& r : plan.residuals) cut.push_back(r.varies);
+    auto w = std::make_unique<Worker>(Worker{Executor<T>(plan.primal, primal, {m, O}), Executor<T>(plan.cut, cut, {m, O}), {}});
+    for (std::size_t i = 0; i < plan.residuals.size(); ++i) {
+      const bool elsewhere = plan.residuals[i].input >= 0 || to.residual[i];
+      w->residuals.emplace_back(static_cast<std::size_t>(elsewhere ? 0 : plan.cut->shape(static_cast<int>(i) + 1).size() * lanes(plan.residuals[i].varies, m)));
+    }
+    return w;
+  }
+
+  void run_chunk(Worker& w, Index first, const T* x, const T* unit, const Side<T>& side, const Targets& to) const {
+    std::vector<const T*> in, cut_in{unit};
+    for (const ArrayView<T>& p : params) in.push_back(p.data);
+    in.push_back(x + first * plan.primal->shape(plan.n_params).size());
+    std::vector<T*> out(plan.primal->outputs.size()), cut_out(plan.values.size());
+    for (std::size_t i = 0; i < plan.residuals.size(); ++i) {
+      const auto& r = plan.residuals[i];
+      if (r.input >= 0) {
+        cut_in.push_back(in[static_cast<std::size_t>(r.input)]);
+        continue;
+      }
+      const Index offset = r.varies == Varies::nothing ? 0 : lanes(r.varies, first) * plan.cut->shape(static_cast<int>(i) + 1).size();
+      T* const at = to.residual[i] ? to.residual[i] + offset : w.residuals[i].data();
+      out[static_cast<std::size_t>(r.output)] = at;
+      cut_in.push_back(at);
+    }
+    w.primal.run(in, out);
+    for (std::size_t i = 0; i < plan.values.size(); ++i) {
+      const auto& v = plan.values[i];
+      const Index offset = v.varies == Varies::nothing ? 0 : lanes(v.varies, first) * v.rows * v.width;
+      const bool given = plan.cut->outputs[i] < plan.cut->n_inputs();  // in its place already: the same pointer comes in and goes out
+      cut_out[i] = to.value[i] ? to.value[i] + offset : const_cast<T*>(given ? cut_in[static_cast<std::size_t>(plan.cut->outputs[i])] : side.value[i] + offset);
+    }
+    w.cut.run(cut_in, cut_out);
+  }
+
+  Side<T> evaluate(const T* x, Index n) const {
+    Side<T> side;
+    side.n = n;
+    const Targets to = allocate(side, x);
+    const Index chunk = chunk_size(n), chunks = (n + chunk - 1) / chunk;
+    Buffer<T> unit(static_cast<std::size_t>(chunk * O * O), T(0));
+    for (Index i = 0; i < chunk * O; ++i) unit[static_cast<std::size_t>(i * O + i % O)] = 1;
+    std::vector<std::map<Index, std::unique_ptr<Worker>>> pool(static_cast<std::size_t>(thread_count()));
+    bool constant = true;  // what varies over nothing is the same from every chunk: the first writes it
+    for (const auto& v : plan.values) constant &= v.varies != Varies::nothing;
+    for (std::size_t i = 0; i < plan.residuals.size(); ++i) constant &= !(to.residual[i] && plan.residuals[i].varies == Varies::nothing);
+    auto item = [&](Index k) {
+      const Index first = k * chunk, m = std::min(chunk, n - first);
+      auto& w = pool[static_cast<std::size_t>(thread_index())][m];
+      if (!w) w = worker(m, to);
+      run_chunk(*w, first, x, unit.data(), side, to);
+    };
+    parallel_for(chunks, item, constant ? 1 : chunks);
+    join_positions(side);
+    pack(side);
+    return side;
+  }
+
+  void join_positions(Side<T>& side) const {
+    side.joined = side.value;
+    if (!plan.traced) return;
+    for (std::size_t i = 0; i < plan.values.size(); ++i) {
+      const auto [varies, S, W] = plan.values[i];
+      if (varies != Varies::both || S == 1) continue;
+      side.memory.emplace_back(static_cast<std::size_t>(side.n * O * S * W));
+      T* const y = side.memory.back().data();
+      const T* const v = side.value[i];
+      side.joined[i] = y;
+      parallel_for(side.n, [&, S = S, W = W](Index e) {
+        for (Index o = 0; o < O; ++o)
+          for (Index s = 0; s < S; ++s) std::copy_n(v + ((e * O + o) * S + s) * W, W, y + ((e * S + s) * O + o) * W);
+      }, 64);
+    }
+  }
+
+  void pack(Side<T>& side) const {
+    std::vector<std::pair<int, Index>> items;  // value, tile
+    auto add = [&](int v, Index rows, Index depth, Index height) {
+      if (v < 0 || side.tiles.count(v)) return;
+      const auto& p = side.tiles[v] = Packed<T>(rows, depth, height);
+      for (Index i = 0; i < p.tiles(); ++i) items.emplace_back(v, i);
+    };
+    for (const auto& t : plan.terms) {
+      if (!t.packed) continue;
+      for (const int v : {t.a, t.b}) add(v, side.n * R, value(v).width * (O / R), tile * R);
+      for (const auto& pair : t.left)
+        for (const int v : pair) add(v, side.n, value(v).width, R > 1 ? light_tile : tile);
+    }
+    parallel_for(static_cast<Index>(items.size()), [&](Index k) {
+      const auto [v, i] = items[static_cast<std::size_t>(k)];
+      side.tiles.at(v).pack(side.value[static_cast<std::size_t>(v)], i);
+    });
+  }
+
+  // ---- second loop
+  // The product of a term's lefts for a tile pair of examples: the sum of scale L L^T, and the ones of biases.
+  void add_lefts(const GramPlan::Term& t, const Side<T>& x, const Side<T>& y, Index i, Index j, Index rows, T* to, Index ld) const {
+    T ones = 0;
+    for (std::size_t k = 0; k < t.left.size(); ++k)
+      if (t.left[k][0] < 0) ones += static_cast<T>(t.scale[k]);
+    std::fill_n(to, padded(rows, Block<T>::high) * ld, ones);
+    for (std::size_t k = 0; k < t.left.size(); ++k) {
+      if (t.left[k][0] < 0) continue;
+      const T scale = static_cast<T>(t.scale[k]);
+      Packed<T>::product(x.tiles.at(t.left[k][0]), i, y.tiles.at(t.left[k][1]), j, &x == &y && i == j, [&](Index r, Index c, const Block<T>& s) {
+        for (Index e = 0; e < Block<T>::high; ++e)
+          for (int h = 0; h < 2; ++h) Block<T>::at(to + (r + e) * ld + c + h * Block<T>::lanes) += scale * s.sum[e][h];
+      });
+    }
+  }
+
+  // With several outputs the lefts of a tile pair would be few rows: they are multiplied beforehand, in tiles of their own.
+  std::vector<Buffer<T>> all_lefts(const Side<T>& x, const Side<T>& y) const {
+    std::vector<Buffer<T>> light(plan.terms.size());
+    if (R == 1) return light;
+    const Index down = (x.n + light_tile - 1) / light_tile, across = (y.n + light_tile - 1) / light_tile;
+    const Index ld = padded(light_tile, Block<T>::wide);
+    for (std::size_t k = 0; k < plan.terms.size(); ++k) {
+      if (!plan.terms[k].packed) continue;
+      light[k].resize(static_cast<std::size_t>(x.n * y.n));
+      parallel_for(down * across, [&](Index g) {
+        const Index i = g / across, j = g % across, rows = std::min(light_tile, x.n - i * light_tile), columns = std::min(light_tile, y.n - j * light_tile);
+        if (&x == &y && j > i) return;  // only the lower half is read
+        thread_local Buffer<T> part;
+        part.resize(static_cast<std::size_t>(padded(light_tile, Block<T>::high) * ld));
+        add_lefts(plan.terms[k], x, y, i, j, rows, part.data(), ld);
+        for (Index e = 0; e < rows; ++e) std::copy_n(part.data() + e * ld, columns, light[k].data() + (i * light_tile + e) * y.n + j * light_tile);
+      });
+    }
+    return light;
+  }
+
+  struct Tile {
+    Index i, j, i0, i1, j0, j1;  // tile numbers, and their examples
+    Index rows(Index R) const { return (i1 - i0) * R; }
+    Index columns(Index R) const { return (j1 - j0) * R; }
+  };
+
+  void add_packed(const GramPlan::Term& t, const Buffer<T>& light, const Side<T>& x, const Side<T>& y, const Tile& at, T* acc, Index ld) const {
+    using V = typename Block<T>::V;
+    thread_local Buffer<T> lefts;  // one row an example, an entry for every column
+    lefts.resize(static_cast<std::size_t>((padded(at.rows(R), Block<T>::high) / R + 1) * ld));
+    if (R == 1) add_lefts(t, x, y, at.i, at.j, at.rows(R), lefts.data(), ld);
+    else
+      for (Index e = 0; e < at.i1 - at.i0; ++e)
+        for (Index m = 0; m < at.j1 - at.j0; ++m) std::fill_n(lefts.data() + e * ld + m * R, R, light[static_cast<std::size_t>((at.i0 + e) * y.n + at.j0 + m)]);
+    Packed<T>::product(x.tiles.at(t.a), at.i, y.tiles.at(t.b), at.j, &x == &y && at.i == at.j, [&](Index r, Index c, const Block<T>& s) {
+      for (Index e = 0; e < Block<T>::high; ++e) {
+        T *const to = acc + (r + e) * ld + c, *const left = lefts.data() + (r + e) / R * ld + c;
+        for (int h = 0; h < 2; ++h) Block<T>::at(to + h * Block<T>::lanes) += V(Block<T>::at(left + h * Block<T>::lanes)) * s.sum[e][h];
+      }
+    });
+  }
+
+  Index first_row(int v, Index n0) const { return value(v).varies == Varies::nothing ? 0 : lanes(value(v).varies, n0) * value(v).rows; }
+
+  // All rows of value p for n examples from n0 with all rows of q for m examples from m0; `joined` outputs are one contraction.
+  Index rows_product(int p, int q, const T* l, const T* r, Index n0, Index n, Index m0, Index m, Index joined, Buffer<T>& c) const {
+    const Index lp = lanes(value(p).varies, n) * value(p).rows / joined, lq = lanes(value(q).varies, m) * value(q).rows / joined, w = value(p).width * joined;
+    c.resize(static_cast<std::size_t>(lp * lq));
+    gemm(false, true, lp, lq, w, l + first_row(p, n0) * value(p).width, r + first_row(q, m0) * value(q).width, c.data());
+    return lq;
+  }
+  const T* of(const Side<T>& side, int v) const { return side.value[static_cast<std::size_t>(v)]; }
+
+  // Several positions, plain lanes: products in blocks that stay in cache, then the Hadamard sum over positions.
+  void add_positions(const GramPlan::Term& t, const Side<T>& x, const Side<T>& y, const Tile& at, T* acc, Index ld) const {
+    thread_local Buffer<T> A, B, C;
+    const Index S = value(t.a).rows, U = value(t.b).rows, block = std::max<Index>(1, 512 / (R * std::max(S, U))), joined = plan.traced ? O : 1;
+    const auto a = static_cast<std::size_t>(t.a), b = static_cast<std::size_t>(t.b);
+    for (Index n0 = at.i0; n0 < at.i1; n0 += block)
+      for (Index m0 = at.j0; m0 < at.j1; m0 += block) {
+        const Index n = std::min(block, at.i1 - n0), m = std::min(block, at.j1 - m0);
+        rows_product(t.a, t.b, x.joined[a], y.joined[b], n0, n, m0, m, joined, B);
+        A.assign(static_cast<std::size_t>(n * S * m * U), T(0));
+        for (std::size_t k = 0; k < t.left.size(); ++k) {
+          const auto [p, q] = t.left[k];
+          const T scale = static_cast<T>(t.scale[k]);
+          if (p < 0) {
+            for (T& v : A) v += scale;
+            continue;
+          }
+          rows_product(p, q, of(x, p), of(y, q), n0, n, m0, m, 1, C);
+          for (std::size_t i = 0; i < A.size(); ++i) A[i] += scale * C[i];
+        }
+        hadamard(A.data(), B.data(), acc + (n0 - at.i0) * R * ld + (m0 - at.j0) * R, ld, n, S, m, U);
+      }
+  }
+
+  // acc[(n, o), (m, q)] += sum over s, u of A[(n, s), (m, u)] B[(n, o, s), (m, q, u)]
+  void hadamard(const T* A, const T* B, T* acc, Index ld, Index n, Index S, Index m, Index U) const {
+    for (Index e = 0; e < n; ++e)
+      for (Index o = 0; o < R; ++o)
+        for (Index g = 0; g < m; ++g)
+          for (Index q = 0; q < R; ++q) {
+            T sum = 0;
+            for (Index s = 0; s < S; ++s) {
+              const T *const a = A + ((e * S + s) * m + g) * U, *const b = B + (((e * R + o) * S + s) * m * R + g * R + q) * U;
+              for (Index u = 0; u < U; ++u) sum += a[u] * b[u];
+            }
+            acc[(e * R + o) * ld + g * R + q] += sum;
+          }
+  }
+
+  // A weight used both as itself and transposed, or a factor of parameters alone: any lanes on any side.
+  void add_general(const GramPlan::Term& t, const Side<T>& x, const Side<T>& y, const Tile& at, T* acc, Index ld) const {
+    thread_local Buffer<T> A, B;
+    const Index n = at.i1 - at.i0, m = at.j1 - at.j0, S = value(t.a).rows, U = value(t.b).rows;
+    const Index ldb = rows_product(t.a, t.b, of(x, t.a), of(y, t.b), at.i0, n, at.j0, m, 1, B);
+    auto lane = [&](int v, Index e, Index o) { return Lanes{n, O}.lane(value(v).varies, Varies::both, e * O + o); };
+    for (std::size_t k = 0; k < t.left.size(); ++k) {
+      const auto [p, q] = t.left[k];
+      const Index lda = p < 0 ? 0 : rows_product(p, q, of(x, p), of(y, q), at.i0, n, at.j0, m, 1, A);
+      for (Index e = 0; e < n; ++e)
+        for (Index o = 0; o < O; ++o)
+          for (Index g = 0; g < m; ++g)
+            for (Index r = plan.traced ? o : 0; r < (plan.traced ? o + 1 : O); ++r) {
+              T sum = 0;
+              for (Index s = 0; s < S; ++s)
+                for (Index u = 0; u < U; ++u) {
+                  const T left = p < 0 ? T(1) : A[static_cast<std::size_t>((lane(p, e, o) * S + s) * lda + lane(q, g, r) * U + u)];
+                  sum += left * B[static_cast<std::size_t>((lane(t.a, e, o) * S + s) * ldb + lane(t.b, g, r) * U + u)];
+                }
+              acc[(e * R + o % R) * ld + g * R + r % R] += static_cast<T>(t.scale[k]) * sum;
+            }
+    }
+  }
+
+  void add_materialized(int v, const Side<T>& x, const Side<T>& y, const Tile& at, T* acc, Index ld) const {
+    thread_local Buffer<T> B;
+    const auto [varies, rows, width] = value(v);
+    const Index w = width * (plan.traced ? O : 1), r = at.rows(R), c = at.columns(R);
+    B.resize(static_cast<std::size_t>(r * c));
+    if (varies == Varies::both) gemm(false, true, r, c, w, of(x, v) + at.i0 * R * w, of(y, v) + at.j0 * R * w, B.data());
+    else spread_product(v, x, y, at, B);
+    for (Index e = 0; e < r; ++e)
+      for (Index f = 0; f < c; ++f) acc[e * ld + f] += B[static_cast<std::size_t>(e * c + f)];
+  }
+
+  // A gradient that does not depend on the example or the cotangent: its rows are looked up lane by lane.
+  void spread_product(int v, const Side<T>& x, const Side<T>& y, const Tile& at, Buffer<T>& B) const {
+    const Index n = at.i1 - at.i0, m = at.j1 - at.j0, w = value(v).width;
+    auto row = [&](const Side<T>& side, Index e, Index o) { return of(side, v) + Lanes{side.n, O}.lane(value(v).varies, Varies::both, e * O + o) * w; };
+    for (Index e = 0; e < n; ++e)
+      for (Index o = 0; o < R; ++o)
+        for (Index g = 0; g < m; ++g)
+          for (Index q = 0; q < R; ++q) {
+            T sum = 0;
+            for (Index p = 0; p < O / R; ++p)
+              for (Index k = 0; k < w; ++k) sum += row(x, at.i0 + e, o + p)[k] * row(y, at.j0 + g, q + p)[k];
+            B[static_cast<std::size_t>(((e * R + o) * m + g) * R + q)] = sum;
+          }
+  }
+
+  void contract(const Side<T>& x, const Side<T>& y, const std::vector<Buffer<T>>& light, const Tile& at, T* acc, Index ld) const {
+    std::fill_n(acc, padded(at.rows(R), Block<T>::high) * ld, T(0));
+    for (const int v : plan.materialized) add_materialized(v, x, y, at, acc, ld);
+    for (std::size_t k = 0; k < plan.terms.size(); ++k) {
+      const auto& t = plan.terms[k];
+      if (t.packed) add_packed(t, light[k], x, y, at, acc, ld);
+      else if (t.plain) add_positions(t, x, y, at, acc, ld);
+      else add_general(t, x, y, at, acc, ld);
+    }
+  }
+
+  void run(const T* x2, Index n2, const T* x1, Index n1, T* out, const ProgressFunction& progress) const {
+    const Side<T> rows = evaluate(x2, n2);
+    std::optional<Side<T>> other;
+    if (x1) other = evaluate(x1, n1);
+    const Side<T>& columns = other ? *other : rows;
+    const std::vector<Buffer<T>> light = all_lefts(rows, columns);
+    const Index down = (n2 + tile - 1) / tile, across = (columns.n + tile - 1) / tile, ld = columns.n * R;
+    std::vector<std::array<Index, 2>> pairs;
+    for (Index i = down - 1; i >= 0; --i)
+      for (Index j = 0; j < (other ? across : i + 1); ++j) pairs.push_back({i, j});
+    Reporter reporter(progress, pairs.size());
+    parallel_for(static_cast<Index>(pairs.size()), [&](Index k) {
+      if (reporter.cancelled()) return;
+      const auto [i, j] = pairs[static_cast<std::size_t>(k)];
+      const Tile at{i, j, i * tile, std::min(n2, (i + 1) * tile), j * tile, std::min(columns.n, (j + 1) * tile)};
+      thread_local Buffer<T> acc;
+      const Index la = padded(at.columns(R), Block<T>::wide);
+      acc.resize(static_cast<std::size_t>(padded(at.rows(R), Block<T>::high) * la));
+      contract(rows, columns, light, at, acc.data(), la);
+      store(at, !other, acc.data(), la, out, ld);
+      reporter.done();
+    });
+    reporter.finish();
+  }
+
+  // The other triangle is a copy, made while the tile is hot: symmetric in bits.
+  void store(const Tile& at, bool symmetric, const T* acc, Index la, T* out, Index ld) const {
+    const Index r = at.rows(R), c = at.columns(R), row0 = at.i0 * R, column0 = at.j0 * R;
+    const bool diagonal = symmetric && at.i == at.j;
+    for (Index e = 0; e < r; ++e) std::copy_n(acc + e * la, diagonal ? e + 1 : c, out + (row0 + e) * ld + column0);
+    if (!symmetric) return;
+    constexpr Index block = 16;
+    for (Index f0 = 0; f0 < c; f0 += block)
+      for (Index e0 = 0; e0 < r; e0 += block)
+        for (Index f = f0; f < std::min(c, f0 + block); ++f)
+          for (Index e = std::max(e0, diagonal ? f + 1 : 0); e < std::min(r, e0 + block); ++e) out[(column0 + f) * ld + row0 + e] = acc[e * la + f];
+  }
+};
+
+}  // namespace
+
+template <Scalar T> void run_gram(const GramPlan& plan, const Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, T* out, const Options& options) {
+  const Contractor<T> c{plan, params};
+  if (x2) c.run(x2, n2, x1, n1, out, options.progress);
+  else c.run(x1, n1, nullptr, 0, out, options.progress);
+}
+template void run_gram(const GramPlan&, const Views<float>&, const float*, Index, const float*, Index, float*, const Options&);
+template void run_gram(const GramPlan&, const Views<double>&, const double*, Index, const double*, Index, double*, const Options&);
+
+template <Scalar T> std::size_t gram_bytes(const GramPlan& plan, Index n1, Index n2) {
+  double values = 0;
+  std::vector<char> packed(plan.values.size(), 0);
+  for (const auto& t : plan.terms) {
+    if (!t.packed) continue;
+    for (const int v : {t.a, t.b}) packed[static_cast<std::size_t>(v)] = 1;
+    for (const auto& pair : t.left) for (const int v : pair) if (v >= 0) packed[static_cast<std::size_t>(v)] = 1;
+    if (!plan.traced) values += static_cast<double>(n1) * static_cast<double>(n2 ? n2 : n1);
+  }
+  for (const Index n : {n1, n2})
+    for (std::size_t i = 0; i < plan.values.size(); ++i)  // packed values are there thrice: as rows, and for either side of a product
+      values += (packed[i] ? 3 : 1) * static_cast<double>(Lanes{n, plan.outputs}.count(plan.values[i].varies) * (n ? 1 : 0)) * static_cast<double>(plan.values[i].rows * plan.values[i].width);
+  return static_cast<std::size_t>(values * sizeof(T));
+}
+template std::size_t gram_bytes<float>(const GramPlan&, Index, Index);
+template std::size_t gram_bytes<double>(const GramPlan&, Index, Index);
+
+}  // namespace linnet::ntk

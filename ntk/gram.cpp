@@ -1,0 +1,256 @@
+#include "linnet/ntk/gram.h"
+
+#include "linnet/autodiff/fail.h"
+#include "linnet/autodiff/ops/families.h"
+
+#include <algorithm>
+#include <optional>
+#include <set>
+
+namespace linnet::ntk {
+namespace {
+
+using namespace autodiff;
+
+// How a value of the linear program relates to one parameter's tangent: that itself, scaled, reshaped, or transposed as a matrix of `rows` rows.
+struct View {
+  int param = -1;
+  double scale = 1;
+  Index rows = 0;
+};
+struct Use {
+  int instruction, operand;
+  View view;
+};
+// One use's share of the gradient of a parameter: scale * sum_s left[s] (x) right[s].
+struct Piece {
+  int param;
+  double scale;
+  Var left, right;
+  Index rows;
+};
+
+// The view behind an instruction that only scales, reshapes or transposes; nothing where the parameter is used.
+std::optional<View> through(const Instruction& c, const Shape& in, View v) {
+  if (c.primitive == &scale_primitive()) {
+    v.scale *= std::get<double>(c.attributes);
+    return v;
+  }
+  if (c.primitive == &reshape_primitive()) return v;
+  if (c.primitive != &transpose_primitive()) return {};
+  const Shape& axes = std::get<Permutation>(c.attributes).axes;
+  const Index turn = axes[0];
+  for (Index i = 0; i < axes.rank(); ++i)
+    if (axes[i] != (i + turn) % axes.rank()) return {};
+  const Index rows = in.size(0, turn);  // a rotation of the axes is the transpose of a matrix
+  if (v.rows && rows * v.rows != in.size()) return {};
+  v.rows = v.rows ? 0 : rows;
+  return v;
+}
+
+std::vector<Use> uses_of(const Program& p, int n_params) {
+  std::vector<View> view(static_cast<std::size_t>(p.first_instruction()));
+  for (int i = 0; i < n_params; ++i) view[static_cast<std::size_t>(i)].param = i;
+  std::vector<Use> uses;
+  for (int k = 0; k < static_cast<int>(p.code.size()); ++k) {
+    const Instruction& c = p.code[static_cast<std::size_t>(k)];
+    View out;
+    for (int i = 0; i < static_cast<int>(c.in.size()); ++i) {
+      const int u = c.in[static_cast<std::size_t>(i)];
+      const View v = view[static_cast<std::size_t>(u)];
+      if (v.param < 0) continue;
+      if (const auto next = through(c, p.shape(u), v)) out = *next;
+      else uses.push_back({k, i, v});
+    }
+    view.push_back(out);
+  }
+  for (const int v : p.outputs)  // a parameter that is an output itself: nothing to factor there
+    if (const View& seen = view[static_cast<std::size_t>(v)]; seen.param >= 0) uses.push_back({-1, 0, seen});
+  return uses;
+}
+
+// The same value without the scalars it was multiplied with.
+Var unscaled(Var v, double& scale) {
+  while (true) {
+    const Tape::Node& n = v.tape()->node(v);
+    if (n.primitive != &scale_primitive()) return v;
+    scale *= std::get<double>(n.attributes);
+    v = v.tape()->operand(v, 0);
+  }
+}
+
+struct Cut {
+  std::vector<Piece> pieces;
+  std::vector<Var> gradients;  // of what is not factored
+};
+
+// Transposes the derivative, stopping at the uses of parameters that are to be factored.
+Cut cut_transpose(Tape& tape, const Program& map, int n_params, const std::vector<Use>& uses, const std::vector<char>& factored, const Shape& out) {
+  Cut cut;
+  const Var cotangent = tape.input(out);
+  std::vector<Var> in(static_cast<std::size_t>(n_params));
+  for (int i = n_params; i < map.n_inputs(); ++i) in.push_back(tape.input(map.shape(i)));
+  const Stop stop = [&](int k, int i, const Rule& rule, const Var& ct) {
+    const auto use = std::find_if(uses.begin(), uses.end(), [&](const Use& u) { return u.instruction == k && u.operand == i; });
+    if (use == uses.end() || !factored[static_cast<std::size_t>(use->view.param)]) return false;
+    Piece piece{use->view.param, use->view.scale, {}, {}, use->view.rows};
+    if (const auto factor = map.code[static_cast<std::size_t>(k)].primitive->factor) {
+      auto [left, right] = factor(rule, i, ct);
+      if (!right.is_zero()) piece.right = unscaled(right, piece.scale);
+      if (!left.is_zero()) piece.left = unscaled(left, piece.scale);
+      if (piece.rows && !left.is_zero()) std::swap(piece.left, piece.right);
+    }
+    cut.pieces.push_back(piece);
+    return true;
+  };
+  cut.gradients = transpose(map, in, std::array{cotangent}, stop);
+  cut.gradients.resize(static_cast<std::size_t>(n_params));
+  return cut;
+}
+
+// Decides for every parameter by a trial cut of all of them: its pieces must fit each other, and cost less than gradients would. In multiply-adds.
+struct Decision {
+  double n1, n2, outputs;
+  bool traced;
+  std::set<int> shared;  // cotangents of weights that stay factored: a bias beside one costs nothing more
+
+  bool decide(const std::vector<const Piece*>& pieces, bool bias, double size, GramPlan::Choice& choice) {
+    const double pairs = n1 * n2, o = outputs, blocks = traced ? o : o * o;
+    choice.materialized = pairs * size * blocks;
+    bool fit = true, free = true;
+    for (const Piece* a : pieces) {
+      fit &= !a->right.is_zero() && a->left.is_zero() == bias;
+      if (!fit) return false;
+      fit &= bias || (a->left.shape()[1] == pieces[0]->left.shape()[1] && (a->rows == 0 || a->left.shape()[1] == a->rows));
+      if (!fit) return false;
+      const double s = static_cast<double>(a->right.shape()[0]), width = static_cast<double>(a->right.shape()[1]), height = bias ? 0 : static_cast<double>(a->left.shape()[1]);
+      choice.materialized += (n1 + n2) * o * s * height * width;
+      free &= shared.count(a->right.id()) > 0 || s == 1;
+      for (const Piece* b : pieces)
+        choice.factors += pairs * s * (b->right.is_zero() ? 1 : static_cast<double>(b->right.shape()[0])) * (height + blocks * width + (traced ? 1 : blocks));
+    }
+    choice.positions = pieces[0]->right.shape()[0];
+    if (bias && free) choice.factors = 0;
+    return choice.factors <= choice.materialized;
+  }
+};
+
+std::vector<char> choose(GramPlan& plan, const Program& map, const std::vector<Use>& uses, const Tree<Shape>& params, const Shape& out, Index n1, Index n2) {
+  const auto shapes = params.leaves();
+  const std::vector<std::string> names = params.paths();
+  std::vector<char> factored(shapes.size(), 1);
+  for (const Use& u : uses)
+    if (u.instruction < 0) factored[static_cast<std::size_t>(u.view.param)] = 0;
+  Tape tape;
+  const Cut trial = cut_transpose(tape, map, plan.n_params, uses, factored, out);
+  Decision decision{static_cast<double>(n1), static_cast<double>(n2), static_cast<double>(plan.outputs), plan.traced, {}};
+  plan.choices.resize(shapes.size());
+  for (const bool bias : {false, true})  // weights first
+    for (std::size_t q = 0; q < shapes.size(); ++q) {
+      std::vector<const Piece*> mine;
+      for (const Piece& p : trial.pieces)
+        if (p.param == static_cast<int>(q)) mine.push_back(&p);
+      if (mine.empty() || mine[0]->left.is_zero() != bias) continue;
+      GramPlan::Choice& choice = plan.choices[q];
+      choice.uses = static_cast<int>(mine.size());
+      choice.factored = factored[q] && decision.decide(mine, bias, static_cast<double>(shapes[q]->size()), choice);
+      if (choice.factored) for (const Piece* p : mine) decision.shared.insert(p->right.id());
+    }
+  for (std::size_t q = 0; q < shapes.size(); ++q) {
+    plan.choices[q].parameter = names[q];
+    plan.choices[q].shape = *shapes[q];
+    factored[q] = plan.choices[q].factored;
+  }
+  return factored;
+}
+
+std::vector<Varies> propagate(const Program& p, std::vector<Varies> varies) {
+  varies.resize(static_cast<std::size_t>(p.first_instruction()), Varies::nothing);
+  for (const Instruction& c : p.code) {
+    Varies all = Varies::nothing;
+    for (const int u : c.in) all = all | varies[static_cast<std::size_t>(u)];
+    varies.push_back(all);
+  }
+  return varies;
+}
+
+// Ordered pairs of uses of one parameter; those with the same pair of cotangents share its product.
+void find_terms(GramPlan& plan, const std::vector<Piece>& pieces, const std::vector<std::array<int, 2>>& sides) {
+  auto varies = [&](int v) { return plan.values[static_cast<std::size_t>(v)].varies; };
+  auto heavy = [&](int v) { return v >= 0 && varies(v) == Varies::both; };
+  auto light = [&](int v) { return v < 0 || varies(v) == Varies::examples; };
+  auto one_row = [&](int v) { return plan.values[static_cast<std::size_t>(v)].rows == 1; };
+  for (std::size_t a = 0; a < pieces.size(); ++a)
+    for (std::size_t b = 0; b < pieces.size(); ++b) {
+      if (pieces[a].param != pieces[b].param) continue;
+      std::array left{sides[a][0], sides[b][0]}, right{sides[a][1], sides[b][1]};
+      if (heavy(left[0]) && heavy(left[1])) std::swap(left, right);
+      const bool plain = light(left[0]) && light(left[1]) && heavy(right[0]) && heavy(right[1]);
+      auto term = std::find_if(plan.terms.begin(), plan.terms.end(), [&](const GramPlan::Term& t) { return t.a == right[0] && t.b == right[1] && t.plain == plain; });
+      if (term == plan.terms.end()) term = plan.terms.insert(term, {{}, {}, right[0], right[1], plain, plain && one_row(right[0]) && one_row(right[1])});
+      term->left.push_back(left);
+      term->scale.push_back(pieces[a].scale * pieces[b].scale);
+    }
+}
+
+}  // namespace
+
+GramPlan plan_gram(const Apply& f, const Tree<Shape>& params, const Shape& example, Index n1, Index n2, bool traced, Contraction contraction) {
+  GramPlan plan;
+  plan.traced = traced;
+  plan.n_params = static_cast<int>(params.leaves().size());
+  Tape outer;
+  std::vector<Var> p;
+  for (const Shape* s : params.leaves()) p.push_back(outer.input(*s));
+  const Var data = outer.input(example);
+  const Linear l = linearize([&](std::span<const Var> q) { return std::vector{f(unflatten(params, std::vector<Var>(q.begin(), q.begin() + plan.n_params)), q.back())}; }, p, std::array{data});
+  const Shape out = l.out[0].shape();
+  plan.outputs = out.size();
+  const std::vector<Use> uses = uses_of(*l.map, plan.n_params);
+  std::vector<char> factored = choose(plan, *l.map, uses, params, out, n1, n2);
+  if (contraction == Contraction::materialized) {
+    std::fill(factored.begin(), factored.end(), 0);
+    for (auto& c : plan.choices) c.factored = false;
+  }
+
+  Tape tape;
+  const Cut cut = cut_transpose(tape, *l.map, plan.n_params, uses, factored, out);
+  std::vector<Var> outputs;
+  auto value = [&](const Var& v, Index rows, Index width) {
+    for (std::size_t i = 0; i < outputs.size(); ++i)
+      if (outputs[i].same_as(v) && plan.values[i].rows == rows) return static_cast<int>(i);
+    outputs.push_back(v);
+    plan.values.push_back({Varies::nothing, rows, width});
+    return static_cast<int>(outputs.size()) - 1;
+  };
+  std::vector<std::array<int, 2>> sides;  // of each piece
+  for (const Piece& a : cut.pieces) sides.push_back({a.left.is_zero() ? -1 : value(a.left, a.left.shape()[0], a.left.shape()[1]), value(a.right, a.right.shape()[0], a.right.shape()[1])});
+  for (std::size_t q = 0; q < factored.size(); ++q)
+    if (!factored[q] && !cut.gradients[q].is_zero()) plan.materialized.push_back(value(cut.gradients[q], 1, p[q].shape().size()));
+  plan.cut = std::make_shared<const Program>(tape.seal(outputs));
+
+  std::vector<Varies> primal_varies(static_cast<std::size_t>(plan.n_params), Varies::nothing);
+  primal_varies.push_back(Varies::examples);
+  std::vector<Var> kept;
+  for (const Var& r : l.residuals) {
+    const bool input = !outer.node(r).primitive && r.id() <= plan.n_params;
+    plan.residuals.push_back({input ? r.id() : -1, input ? -1 : static_cast<int>(kept.size()), Varies::nothing});
+    if (!input) kept.push_back(r);
+  }
+  plan.primal = std::make_shared<const Program>(outer.seal(kept));
+  const std::vector<Varies> in_primal = propagate(*plan.primal, primal_varies);
+  std::vector<Varies> in_cut{Varies::both};
+  for (auto& r : plan.residuals) {
+    r.varies = r.input >= 0 ? primal_varies[static_cast<std::size_t>(r.input)] : in_primal[static_cast<std::size_t>(plan.primal->outputs[static_cast<std::size_t>(r.output)])];
+    in_cut.push_back(r.varies);
+  }
+  in_cut = propagate(*plan.cut, in_cut);
+  for (std::size_t i = 0; i < plan.values.size(); ++i) plan.values[i].varies = in_cut[static_cast<std::size_t>(plan.cut->outputs[i])];
+  find_terms(plan, cut.pieces, sides);
+
+  plan.sweep_flops = cost(*plan.primal).flops + static_cast<double>(plan.outputs) * cost(*plan.cut).flops;
+  for (const auto& c : plan.choices) plan.pair_flops += 2 * (c.factored ? c.factors : c.materialized) / std::max(1.0, static_cast<double>(n1) * static_cast<double>(n2));
+  return plan;
+}
+
+}  // namespace linnet::ntk

@@ -1,0 +1,69 @@
+// The structured kernel. A parameter enters a network as an operand of some instruction (a use), and its gradient there is a sum over positions of
+// left (x) right, one side from what enters with it, the other from the cotangent that comes back: Primitive::factor. So the kernel is
+//   Theta[(n,o),(n',o')] = sum over pairs of uses of one parameter, over positions s, s', of (left . left') (right . right')
+// and no gradient is formed. plan_gram traces the network on one example, linearizes it in its parameters and transposes that up to the uses (the cut
+// transpose); a parameter whose uses do not factor, or cost more so, is materialized: its per-example gradient is an output of the cut program.
+// contract.cpp runs the plan: examples are lanes, cotangents are directions, tile pairs of the kernel are items.
+#pragma once
+
+#include "linnet/ntk/empirical.h"
+
+#include <array>
+#include <memory>
+#include <vector>
+
+namespace linnet::ntk {
+
+enum class Contraction { automatic, materialized };
+
+struct GramPlan {
+  // An output of the cut program: for every lane `rows` positions of `width` numbers.
+  struct Value {
+    autodiff::Varies varies;
+    Index rows, width;
+  };
+  // Pairs of uses that share their pair of cotangents a, b: the products of their lefts are added first. A left of -1 is a column of ones.
+  struct Term {
+    std::vector<std::array<int, 2>> left;
+    std::vector<double> scale;  // of each pair
+    int a, b;
+    bool plain;                 // lefts of examples, rights of examples and cotangents: one Hadamard product
+    bool packed;                // and one position: packed tiles
+  };
+  // Where a residual comes from: an input of the primal program, or an output of it.
+  struct Residual {
+    int input, output;  // one of them -1
+    autodiff::Varies varies;
+  };
+  // What the choice of every parameter was made by.
+  struct Choice {
+    std::string parameter;
+    Shape shape;
+    int uses = 0;
+    Index positions = 0;
+    bool factored = false;
+    double factors = 0, materialized = 0;  // multiply-adds of all pairs
+  };
+
+  bool traced;
+  Index outputs = 0;
+  int n_params = 0;
+  std::shared_ptr<const autodiff::Program> primal, cut;  // params, x -> residuals;  cotangent, residuals -> values
+  std::vector<Residual> residuals;
+  std::vector<Value> values;
+  std::vector<int> materialized;  // values that are whole gradients
+  std::vector<Term> terms;
+  std::vector<Choice> choices;
+  double sweep_flops = 0, pair_flops = 0;  // of an example, and of a pair of them
+};
+
+// `example`: the shape of one example, with its leading axis of 1. n1, n2: what the costs are counted for.
+GramPlan plan_gram(const Apply& f, const Tree<Shape>& params, const Shape& example, Index n1, Index n2, bool traced, Contraction contraction);
+
+// Runs it, into `out` [n2 R, n1 R], R the outputs (1 if traced); without x2 of x1 with itself, symmetric in bits.
+template <Scalar T> void run_gram(const GramPlan& plan, const autodiff::Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, T* out, const Options& options);
+
+// Bytes in flight besides the result.
+template <Scalar T> std::size_t gram_bytes(const GramPlan& plan, Index n1, Index n2);
+
+}  // namespace linnet::ntk

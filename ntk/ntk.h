@@ -1,0 +1,6 @@
+// Everything of ntk.
+#pragma once
+
+#include "linnet/ntk/empirical.h"
+#include "linnet/ntk/linearized.h"
+#include "linnet/ntk/operator.h"

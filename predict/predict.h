@@ -1,0 +1,7 @@
+// Everything of predict: closed-form training dynamics of linearized networks. Start at trained.h.
+#pragma once
+
+#include "linnet/predict/dynamics.h"
+#include "linnet/predict/spectral.h"
+#include "linnet/predict/spectrum.h"
+#include "linnet/predict/trained.h"
