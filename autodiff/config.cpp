@@ -5,7 +5,7 @@
 #include "linnet/autodiff/kernels/parallel.h"
 #include "linnet/autodiff/npy_format.h"
 
-#include <Eigen/src/Core/util/Macros.h>
+#include <Eigen/Core>
 #include <fmt/format.h>
 
 #include <string_view>
@@ -20,7 +20,7 @@ namespace {
 // The widest the compiler was allowed to use, which is what results depend on; not what this machine has.
 std::string instruction_set() {
   std::string names;
-  const auto add = [&](std::string_view name) { names += (names.empty() ? "" : " ") + std::string(name); };
+  const auto add = [&](std::string_view name) { names.append(names.empty() ? "" : " ").append(name); };
 #if defined(__AVX512F__)
   add("AVX-512F");
 #endif

@@ -11,15 +11,6 @@ using namespace autodiff;
 
 namespace {
 
-std::string position(Index at, const Shape& shape) {
-  std::vector<Index> index(static_cast<std::size_t>(shape.rank()));
-  for (Index i = shape.rank() - 1; i >= 0; --i) {
-    index[static_cast<std::size_t>(i)] = at % shape[i];
-    at /= shape[i];
-  }
-  return fmt::format("[{}]", fmt::join(index, ","));
-}
-
 Function flat(const Apply& f, const Tree<Shape>& params) {
   return [&f, &params](std::span<const Var> in) { return std::vector{f(unflatten(params, std::vector<Var>(in.begin(), in.end() - 1)), in.back())}; };
 }
@@ -32,13 +23,6 @@ template <Scalar T> Array<T> evaluate(const Apply& f, const Tree<Array<T>>& para
 }
 
 }  // namespace
-
-template <Scalar T> void check_finite(const char* operation, const char* argument, const Array<T>& a) {
-  if (const Index at = first_not_finite(a.values()); at >= 0) fail<NumericalError>("{}: {}{} is {}, but must be finite", operation, argument, position(at, a.shape()), a.data()[at]);
-}
-template <Scalar T> void check_finite(const char* operation, const char* argument, const Tree<Array<T>>& tree) {
-  tree.visit([&](const std::string& path, const Array<T>& a) { check_finite(operation, path.empty() ? argument : fmt::format("{} {}", argument, path).c_str(), a); });
-}
 
 Shape output_shape(const char* operation, const Apply& f, const Tree<Shape>& params, const Shape& x) {
   if (x.rank() == 0) fail<ShapeError>("{}: x must have a leading axis that counts examples, a scalar came", operation);
@@ -95,8 +79,6 @@ template <Scalar T> void fail_not_finite(const char* operation, const Apply& f, 
 }
 
 #define LINNET_INSTANTIATE(T)                                                                                          \
-  template void check_finite(const char*, const char*, const Array<T>&);                                               \
-  template void check_finite(const char*, const char*, const Tree<Array<T>>&);                                         \
   template void check_independent(const char*, const Apply&, const Tree<Array<T>>&, const Array<T>&);                  \
   template void fail_not_finite(const char*, const Apply&, const Tree<Array<T>>&, const Array<T>&);
 LINNET_INSTANTIATE(float)

@@ -1,13 +1,10 @@
 // What every entry point of ntk asks of its arguments. Not installed.
 #pragma once
 
+#include "linnet/autodiff/finite.h"
 #include "linnet/ntk/empirical.h"
 
 namespace linnet::ntk {
-
-// NumericalError naming the array and the position of the first NaN or infinity.
-template <Scalar T> void check_finite(const char* operation, const char* argument, const Array<T>& a);
-template <Scalar T> void check_finite(const char* operation, const char* argument, const Tree<Array<T>>& tree);
 
 // The shape of f for a batch of this shape, with f traced once. ShapeError unless f keeps the leading axis; then its rest are the outputs.
 Shape output_shape(const char* operation, const Apply& f, const Tree<Shape>& params, const Shape& x);

@@ -1,7 +1,7 @@
 // The formulas of dynamics.h, one eigenvalue at a time.
 #include "linnet/predict/dynamics.h"
 
-#include "linnet/predict/finite.h"
+#include "linnet/autodiff/finite.h"
 #include "linnet/predict/spectral.h"
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 
 namespace linnet::predict {
 
+using autodiff::check_finite;
 using autodiff::fail;
 using autodiff::NumericalError;
 using autodiff::ShapeError;

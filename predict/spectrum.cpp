@@ -4,7 +4,7 @@
 
 #include "linnet/autodiff/kernels/decompositions.h"
 #include "linnet/autodiff/kernels/gemm.h"
-#include "linnet/predict/finite.h"
+#include "linnet/autodiff/finite.h"
 #include "linnet/predict/spectral.h"
 
 #include <algorithm>
@@ -13,6 +13,7 @@
 
 namespace linnet::predict {
 
+using autodiff::check_finite;
 using autodiff::fail;
 using autodiff::gemm;
 using autodiff::NumericalError;

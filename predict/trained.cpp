@@ -3,7 +3,7 @@
 #include "linnet/predict/trained.h"
 
 #include "linnet/autodiff/kernels/gemm.h"
-#include "linnet/predict/finite.h"
+#include "linnet/autodiff/finite.h"
 
 #include <algorithm>
 #include <cmath>
@@ -12,6 +12,7 @@
 namespace linnet::predict {
 
 using autodiff::cast;
+using autodiff::check_finite;
 using autodiff::fail;
 using autodiff::NumericalError;
 using autodiff::Shape;

@@ -1,0 +1,7 @@
+// All of Linnet: autodiff, nn on it, ntk and predict on any function of a tree of parameters.
+#pragma once
+
+#include "linnet/autodiff/autodiff.h"
+#include "linnet/nn/nn.h"
+#include "linnet/ntk/ntk.h"
+#include "linnet/predict/predict.h"
