@@ -367,7 +367,7 @@ template <class T> struct Contractor {
     }
   }
 
-  void run(const T* x2, Index n2, const T* x1, Index n1, T* out, const ProgressFunction& progress) const {
+  bool run(const T* x2, Index n2, const T* x1, Index n1, T* out, const ProgressFunction& progress) const {
     const Side<T> rows = evaluate(x2, n2);
     std::optional<Side<T>> other;
     if (x1) other = evaluate(x1, n1);
@@ -378,6 +378,7 @@ template <class T> struct Contractor {
     for (Index i = down - 1; i >= 0; --i)
       for (Index j = 0; j < (other ? across : i + 1); ++j) pairs.push_back({i, j});
     Reporter reporter(progress, pairs.size());
+    std::atomic<bool> finite{true};
     parallel_for(static_cast<Index>(pairs.size()), [&](Index k) {
       if (reporter.cancelled()) return;
       const auto [i, j] = pairs[static_cast<std::size_t>(k)];
@@ -387,9 +388,12 @@ template <class T> struct Contractor {
       acc.resize(static_cast<std::size_t>(padded(at.rows(R), Block<T>::high) * la));
       contract(rows, columns, light, at, acc.data(), la);
       store(at, !other, acc.data(), la, out, ld);
+      for (Index e = 0; e < at.rows(R); ++e)  // of a diagonal tile the stored half
+        if (first_not_finite(std::span<const T>(acc.data() + e * la, static_cast<std::size_t>(!other && i == j ? e + 1 : at.columns(R)))) >= 0) finite = false;
       reporter.done();
     });
     reporter.finish();
+    return finite;
   }
 
   // The other triangle is a copy, made while the tile is hot: symmetric in bits.
@@ -408,13 +412,12 @@ template <class T> struct Contractor {
 
 }  // namespace
 
-template <Scalar T> void run_gram(const GramPlan& plan, const Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, T* out, const Options& options) {
+template <Scalar T> bool run_gram(const GramPlan& plan, const Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, T* out, const Options& options) {
   const Contractor<T> c{plan, params};
-  if (x2) c.run(x2, n2, x1, n1, out, options.progress);
-  else c.run(x1, n1, nullptr, 0, out, options.progress);
+  return x2 ? c.run(x2, n2, x1, n1, out, options.progress) : c.run(x1, n1, nullptr, 0, out, options.progress);
 }
-template void run_gram(const GramPlan&, const Views<float>&, const float*, Index, const float*, Index, float*, const Options&);
-template void run_gram(const GramPlan&, const Views<double>&, const double*, Index, const double*, Index, double*, const Options&);
+template bool run_gram(const GramPlan&, const Views<float>&, const float*, Index, const float*, Index, float*, const Options&);
+template bool run_gram(const GramPlan&, const Views<double>&, const double*, Index, const double*, Index, double*, const Options&);
 
 template <Scalar T> std::size_t gram_bytes(const GramPlan& plan, Index n1, Index n2) {
   double values = 0;

@@ -157,16 +157,18 @@ template <class T> Array<T> answer(Question<T> q) {
   Array<T> kernel = Array<T>::uninitialized({q.n2 * q.R(), q.n1 * q.R()});
   if (kernel.size() == 0) return kernel;
   const Method method = chosen(q);
+  bool finite = false;
   if (method == Method::vector_products) {
     check_memory(q, 0);
     by_vector_products(q, kernel.data());
+    finite = first_not_finite(std::span<const T>(kernel.values())) < 0;
   } else {
     const GramPlan plan = plan_gram(q.f, shapes_of(q.params), one_example(q.x1.shape()), q.n1, q.n2, q.traced, method == Method::structured ? Contraction::automatic : Contraction::materialized);
     check_memory(q, gram_bytes<T>(plan, q.n1, q.x2 ? q.n2 : 0));
     const Views<T> params = autodiff::detail::views<T>(q.params);
-    run_gram(plan, params, q.x1.data(), q.n1, q.x2 ? q.x2->data() : nullptr, q.n2, kernel.data(), q.options);
+    finite = run_gram(plan, params, q.x1.data(), q.n1, q.x2 ? q.x2->data() : nullptr, q.n2, kernel.data(), q.options);
   }
-  if (first_not_finite(std::span<const T>(kernel.values())) >= 0) fail_not_finite(q.operation, q.f, q.params, q.x2 ? *q.x2 : q.x1);
+  if (!finite) fail_not_finite(q.operation, q.f, q.params, q.x2 ? *q.x2 : q.x1);
   return kernel;
 }
 
