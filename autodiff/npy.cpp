@@ -48,12 +48,6 @@ template <class... Args> [[noreturn]] void refuse(const ByteReader& bytes, Index
   fail<StructureError>("npy: '{}': byte {}: {}", bytes.name(), at, fmt::format(text, std::forward<Args>(args)...));
 }
 
-std::string shown(std::string_view text) {  // for messages: short, and nothing that a terminal obeys
-  std::string result;
-  for (const char c : text.substr(0, 60)) result += c >= ' ' && c <= '~' ? std::string(1, c) : fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
-  return text.size() > 60 ? result + "…" : result;
-}
-
 // The description of an array, a Python dictionary of exactly three keys. Reads that and no other Python.
 class HeaderText {
  public:
@@ -290,6 +284,12 @@ class FileReader : public ByteReader {
 };
 
 }  // namespace
+
+std::string shown(std::string_view text) {
+  std::string result;
+  for (const char c : text.substr(0, 60)) result += c >= ' ' && c <= '~' ? std::string(1, c) : fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+  return text.size() > 60 ? result + "…" : result;
+}
 
 void ByteReader::read(void* to, Index n) {
   char* at = static_cast<char*>(to);

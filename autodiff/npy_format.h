@@ -11,6 +11,9 @@
 
 namespace linnet::autodiff::detail {
 
+// Text of a file for a message: its first 60 bytes, and nothing that a terminal obeys.
+std::string shown(std::string_view text);
+
 // Bytes in order, of a known number: a file, or a member of an archive.
 class ByteReader {
  public:

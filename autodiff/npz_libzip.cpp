@@ -30,12 +30,6 @@ std::string message(int code) {
   return text;
 }
 
-std::string shown(std::string_view name) {
-  std::string result;
-  for (const char c : name.substr(0, 60)) result += static_cast<unsigned char>(c) < 32 ? '?' : c;
-  return result;
-}
-
 bool has_control_character(std::string_view name) {
   return std::any_of(name.begin(), name.end(), [](char c) { return static_cast<unsigned char>(c) < 32 || c == 127; });
 }
@@ -139,7 +133,7 @@ template <Scalar T> std::vector<std::pair<std::string, Array<T>>> read_archive(c
 
 template <Scalar T> void write_archive(const std::filesystem::path& file, const std::vector<std::pair<std::string, const Array<T>*>>& members) {
   for (const auto& [name, array] : members) {
-    if (name.size() > longest_name) fail<StructureError>("npz: '{}' cannot be written: the name '{}…' has {} bytes, at most {} are possible", file.string(), shown(name), name.size(), longest_name);
+    if (name.size() > longest_name) fail<StructureError>("npz: '{}' cannot be written: the name '{}' has {} bytes, at most {} are possible", file.string(), shown(name), name.size(), longest_name);
     if (has_control_character(name)) fail<StructureError>("npz: '{}' cannot be written: the name '{}' has a control character", file.string(), shown(name));
   }
   Replacement replacement(file);
