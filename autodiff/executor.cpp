@@ -36,10 +36,7 @@ template <Scalar T> Executor<T>::Executor(std::shared_ptr<const Program> program
       site.shapes.push_back(&program_->shape(u));
       site.varies.push_back(varies(u));
     }
-    if (c.primitive != &call_primitive()) continue;
-    site.body = std::make_unique<Executor>(std::get<Body>(c.attributes).program, site.varies, lanes_);
-    if (site.body->program().outputs.size() > 1)
-      for (std::size_t k = 0; k < site.body->program().outputs.size(); ++k) site.results.emplace_back(static_cast<std::size_t>(site.body->output_size(k)));
+    if (c.primitive == &call_primitive()) make_body(site, c, varies(program_->first_instruction() + plan_.steps[s].first));
   }
   arena_.resize(static_cast<std::size_t>(plan_.arena));
 }
@@ -57,7 +54,8 @@ template <Scalar T> std::size_t Executor<T>::arena_bytes() const {
   std::size_t bytes = 0;
   for (const Site& site : sites_) {
     if (site.body) bytes += site.body->arena_bytes();
-    for (const Buffer<T>& b : site.results) values += b.size();
+    for (const auto* buffers : {&site.results, &site.slices, &site.states})
+      for (const Buffer<T>& b : *buffers) values += b.size();
   }
   return bytes + values * sizeof(T);
 }
@@ -120,30 +118,13 @@ template <Scalar T> void Executor<T>::run_strips(const Step& step, std::span<con
   }, 8);
 }
 
-template <Scalar T> void Executor<T>::run_body(Site& site, const KernelCall<T>& c) {
-  if (site.results.empty()) {
-    T* const to[] = {c.out};
-    return site.body->run(c.in, to);
-  }
-  std::vector<T*> to;
-  for (Buffer<T>& b : site.results) to.push_back(b.data());
-  site.body->run(c.in, to);
-  Index at = 0;
-  for (std::size_t k = 0; k < to.size(); ++k) {  // packed: the outputs of one lane one after another
-    const int v = site.body->program().outputs[k];
-    const Index size = site.body->program().shape(v).size();
-    for (Index l = 0; l < c.count(); ++l) std::copy_n(to[k] + lanes_.lane(site.body->varies(v), c.varies, l) * size, size, c.out + l * c.out_shape.size() + at);
-    at += size;
-  }
-}
-
 template <Scalar T> void Executor<T>::run_site(const Step& step, std::span<const T* const> in, std::span<T* const> out) {
   Site& site = sites_[static_cast<std::size_t>(&step - plan_.steps.data())];
   const int v = program_->first_instruction() + step.first;
   const Instruction& c = program_->instruction(v);
   for (std::size_t i = 0; i < c.in.size(); ++i) site.in[i] = at(c.in[i], in, out);
   const KernelCall<T> call{c.attributes, site.in, site.shapes, site.varies, const_cast<T*>(at(v, in, out)), c.shape, varies(v), lanes_};
-  if (site.body) run_body(site, call);
+  if (site.body) std::get<Body>(c.attributes).loop ? run_loop(site, call) : run_body(site, call);
   else c.primitive->eval.get<T>()(call);
 }
 

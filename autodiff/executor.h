@@ -32,11 +32,15 @@ template <Scalar T> class Executor {
     std::vector<const Shape*> shapes;
     std::vector<Varies> varies;
     std::unique_ptr<Executor> body;
-    std::vector<Buffer<T>> results;  // of a body of several outputs, before they are packed
+    std::vector<Buffer<T>> results;  // of a body, before they are packed
+    std::vector<Buffer<T>> slices;   // of a loop: what its operands with lanes are in this step
+    std::vector<Buffer<T>> states;   // and the states, twice: from which, and to which, a step goes
   };
   void run_strips(const Step&, std::span<const T* const> in, std::span<T* const> out);
   void run_site(const Step&, std::span<const T* const> in, std::span<T* const> out);
+  void make_body(Site&, const Instruction&, Varies result);
   void run_body(Site&, const KernelCall<T>&);
+  void run_loop(Site&, const KernelCall<T>&);
   const T* strip_operand(int value, int head, Index first, Index n, T* spare, std::span<const T* const> in, std::span<T* const> out) const;
   const T* at(int value, std::span<const T* const> in, std::span<T* const> out) const;
   std::shared_ptr<const Program> program_;

@@ -68,8 +68,18 @@ Var logsumexp(const Var& x, Index axis = -1, bool keep = false);
 Var softmax(const Var& x, Index axis = -1);
 Var mean_squared_error(const Var& prediction, const Var& target);  // mean of the squared differences
 
-// A function whose intermediate values are recomputed in reverse mode instead of stored.
+// ---- functions of functions
 using Function = std::function<std::vector<Var>(std::span<const Var>)>;
+
+// A function whose intermediate values are recomputed in reverse mode instead of stored.
 Function checkpoint(Function f);
+
+// f with a derivative of your own: jvp(primals, tangents) answers the tangents of the results, linear in the tangents, in the operations of this header.
+// TraceError if it is not linear. f and jvp may mention no traced value but their arguments.
+Function custom_jvp(Function f, CustomJvp jvp);
+
+// A loop of `length` steps, traced once: body(state..., one slice of each xs...) -> (new state..., outputs...). Answers the last states, then the outputs
+// stacked along a new leading axis, whose extent xs have in front. What else the body mentions is the same in every step. Derivatives of any order are loops.
+std::vector<Var> scan(const Function& body, std::vector<Var> state, std::vector<Var> xs, Index length);
 
 }  // namespace linnet::autodiff

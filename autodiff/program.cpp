@@ -2,6 +2,7 @@
 
 #include "linnet/autodiff/fail.h"
 
+#include <algorithm>
 #include <cstdio>
 
 namespace linnet::autodiff {
@@ -25,6 +26,18 @@ std::vector<Shape> Program::operand_shapes(const Instruction& c) const {
   std::vector<Shape> shapes;
   shapes.reserve(c.in.size());
   for (const int u : c.in) shapes.push_back(shape(u));
+  return shapes;
+}
+
+Shape stacked(const Shape& s, Index length) { return s.inserted(0, std::array{length}); }
+
+std::vector<Shape> results_of(const Body& body) {
+  const auto states = body.loop ? std::count(body.loop->roles.begin(), body.loop->roles.end(), Role::state) : 0;
+  std::vector<Shape> shapes;
+  for (std::size_t k = 0; k < body.program->outputs.size(); ++k) {
+    const Shape& s = body.program->shape(body.program->outputs[k]);
+    shapes.push_back(body.loop && static_cast<std::ptrdiff_t>(k) >= states ? stacked(s, body.loop->length) : s);
+  }
   return shapes;
 }
 

@@ -33,6 +33,18 @@ struct Program {
   std::vector<Shape> operand_shapes(const Instruction&) const;
 };
 
+// What an input of a loop's body is: the same in every step, carried from one to the next, or one slice of a leading axis.
+enum class Role : char { constant, state, sliced };
+
+// A call that runs its body over a leading axis. Its results are the last states, then the other outputs, stacked; reverse: from the last slice to the first.
+struct Loop {
+  Index length = 1;
+  std::vector<Role> roles;  // of the body's inputs
+  bool reverse = false;
+};
+Shape stacked(const Shape&, Index length);
+std::vector<Shape> results_of(const Body&);  // the shapes of a call's results, before they are packed into one value
+
 std::string str(const Program&);  // { lambda %0:[1,784] … let … in … }, shapes and layer paths included
 void print(const Program&);       // to standard output
 void check(const Program&);       // operands defined before use, shapes as the rules infer them; TraceError names what is not

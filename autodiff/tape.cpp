@@ -52,7 +52,7 @@ bool same(const Attributes& a, const Attributes& b) {
     else if constexpr (std::same_as<A, Permutation>) return x.axes == y.axes;
     else if constexpr (std::same_as<A, Along>) return x.axis == y.axis;
     else if constexpr (std::same_as<A, Rows>) return x.count == y.count;
-    else return x.program == y.program;
+    else return x.program == y.program && x.loop == y.loop && x.jvp == y.jvp;
   }, a);
 }
 
@@ -86,7 +86,7 @@ std::string str(const Attributes& a) {
     else if constexpr (std::same_as<A, Permutation>) return fmt::format("axes {}", x.axes);
     else if constexpr (std::same_as<A, Along>) return fmt::format("axis {}", x.axis);
     else if constexpr (std::same_as<A, Rows>) return fmt::format("{} rows", x.count);
-    else if constexpr (std::same_as<A, Body>) return fmt::format("{} instructions", x.program->code.size());
+    else if constexpr (std::same_as<A, Body>) return fmt::format("{}{} instructions", x.loop ? fmt::format("{} steps of ", x.loop->length) : "", x.program->code.size());
     else return "";
   }, a);
 }

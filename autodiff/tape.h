@@ -11,9 +11,11 @@
 #include "linnet/autodiff/array.h"
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <variant>
@@ -22,6 +24,7 @@
 namespace linnet::autodiff {
 
 class Tape;
+class Var;
 struct Primitive;
 struct Program;
 
@@ -35,7 +38,13 @@ struct Fill { Shape shape; double value = 0; };
 struct Permutation { Shape axes; };                                     // axis i of the result is axis axes[i] of the operand
 struct Along { Index axis = 0; };
 struct Rows { Index count = 0; };                                       // of the table that gather reads and scatter_add makes
-struct Body { std::shared_ptr<const Program> program; };                // of call; its identity is the pointer
+struct Loop;
+using CustomJvp = std::function<std::vector<Var>(std::span<const Var> primals, std::span<const Var> tangents)>;
+struct Body {                                                           // of call; its identity is that of the pointers
+  std::shared_ptr<const Program> program;
+  std::shared_ptr<const Loop> loop;      // of scan (program.h)
+  std::shared_ptr<const CustomJvp> jvp;  // of custom_jvp
+};
 using Attributes = std::variant<std::monostate, double, Shape, DotFlags, Axes, Cut, Fill, Permutation, Along, Rows, Body>;
 bool same(const Attributes&, const Attributes&);
 std::size_t hash(const Attributes&);

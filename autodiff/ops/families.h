@@ -26,4 +26,10 @@ const Primitive& call_primitive();       // holds a program
 std::pair<Var, Var> call_jvp(const Instruction&, std::span<const Var> in, std::span<const Var> tangents, Tape* into);
 std::vector<Var> call_transpose(const Instruction&, std::span<const Var> in, const Var& cotangent);
 
+
+// Of a call that is a loop (scan.cpp), and what both share.
+std::pair<Var, Var> loop_jvp(const Instruction&, std::span<const Var> in, std::span<const Var> tangents, Tape* into);
+std::vector<Var> loop_transpose(const Instruction&, std::span<const Var> in, const Var& cotangent);
+std::vector<Var> unpack(const Var& packed, const Body&);  // the results of a call
+
 }  // namespace linnet::autodiff
