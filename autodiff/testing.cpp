@@ -77,7 +77,14 @@ std::vector<Var> absolute(const Program& p, std::span<const Var> in, const std::
     }
     linear.push_back(depends);
     if (depends && c.primitive == &call_primitive()) {
-      const Program& body = *std::get<Body>(c.attributes).program;
+      const Body& call = std::get<Body>(c.attributes);
+      const Program& body = *call.program;
+      if (call.loop) {  // a loop of absolute steps; its states are linear even where they start from zero
+        for (std::size_t i = 0; i < which.size(); ++i) which[i] |= call.loop->roles[i] == Role::state;
+        const auto steps = std::make_shared<const Program>(trace([&](std::span<const Var> v) { return absolute(body, v, which); }, body.inputs));
+        x.push_back(emit(call_primitive(), operands, Body{steps, call.loop, nullptr}));
+        continue;
+      }
       std::vector<Var> parts = absolute(body, operands, which);
       for (Var& part : parts) part = parts.size() > 1 ? reshape(part, {part.shape().size()}) : part;
       x.push_back(concatenate(parts, parts.size() > 1 ? 0 : parts[0].shape().rank() ? -1 : 0));
