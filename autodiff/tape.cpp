@@ -3,6 +3,7 @@
 #include "linnet/autodiff/fail.h"
 #include "linnet/autodiff/program.h"
 
+#include <array>
 #include <atomic>
 #include <bit>
 #include <functional>
@@ -20,6 +21,7 @@ void mix(std::size_t& h, const Shape& s) {
   mix(h, static_cast<std::size_t>(s.rank()));
   for (const Index n : s) mix(h, static_cast<std::size_t>(n));
 }
+std::array<Index, 6> numbers(const WindowAxis& a) { return {a.extent, a.places, a.size, a.stride, a.dilation, a.before}; }
 bool same_bits(double a, double b) { return std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b); }
 
 // What a Var of no tape is known by: the buffer of its values, so that a constant mentioned twice is one.
@@ -52,6 +54,9 @@ bool same(const Attributes& a, const Attributes& b) {
     else if constexpr (std::same_as<A, Permutation>) return x.axes == y.axes;
     else if constexpr (std::same_as<A, Along>) return x.axis == y.axis;
     else if constexpr (std::same_as<A, Rows>) return x.count == y.count;
+    else if constexpr (std::same_as<A, Cumulative>) return x.axis == y.axis && x.reverse == y.reverse;
+    else if constexpr (std::same_as<A, Window>) return numbers(x.height) == numbers(y.height) && numbers(x.width) == numbers(y.width) && x.circular == y.circular;
+    else if constexpr (std::same_as<A, Triangular>) return x.transpose == y.transpose;
     else return x.program == y.program && x.loop == y.loop && x.jvp == y.jvp;
   }, a);
 }
@@ -69,6 +74,11 @@ std::size_t hash(const Attributes& a) {
     else if constexpr (std::same_as<A, Permutation>) mix(h, x.axes);
     else if constexpr (std::same_as<A, Along>) mix(h, static_cast<std::size_t>(x.axis));
     else if constexpr (std::same_as<A, Rows>) mix(h, static_cast<std::size_t>(x.count));
+    else if constexpr (std::same_as<A, Cumulative>) mix(h, static_cast<std::size_t>(x.axis) * 2 + x.reverse);
+    else if constexpr (std::same_as<A, Window>) {
+      for (const WindowAxis& axis : {x.height, x.width}) for (const Index i : numbers(axis)) mix(h, static_cast<std::size_t>(i));
+      mix(h, x.circular);
+    } else if constexpr (std::same_as<A, Triangular>) mix(h, x.transpose);
     else if constexpr (std::same_as<A, Body>) mix(h, std::hash<const void*>{}(x.program.get()));
   }, a);
   return h;
@@ -86,6 +96,11 @@ std::string str(const Attributes& a) {
     else if constexpr (std::same_as<A, Permutation>) return fmt::format("axes {}", x.axes);
     else if constexpr (std::same_as<A, Along>) return fmt::format("axis {}", x.axis);
     else if constexpr (std::same_as<A, Rows>) return fmt::format("{} rows", x.count);
+    else if constexpr (std::same_as<A, Cumulative>) return fmt::format("axis {}{}", x.axis, x.reverse ? " from its end" : "");
+    else if constexpr (std::same_as<A, Window>) {
+      auto part = [](const WindowAxis& a) { return fmt::format("{} of {} by {}, dilation {}, {} in front, {} places", a.size, a.extent, a.stride, a.dilation, a.before, a.places); };
+      return fmt::format("[{}; {}{}]", part(x.height), part(x.width), x.circular ? "; circular" : "");
+    } else if constexpr (std::same_as<A, Triangular>) return x.transpose ? "a^T" : "";
     else if constexpr (std::same_as<A, Body>) return fmt::format("{}{} instructions", x.loop ? fmt::format("{} steps of ", x.loop->length) : "", x.program->code.size());
     else return "";
   }, a);

@@ -38,6 +38,10 @@ struct Fill { Shape shape; double value = 0; };
 struct Permutation { Shape axes; };                                     // axis i of the result is axis axes[i] of the operand
 struct Along { Index axis = 0; };
 struct Rows { Index count = 0; };                                       // of the table that gather reads and scatter_add makes
+struct Cumulative { Index axis = 0; bool reverse = false; };            // sums from the front of an axis, or from its end
+struct WindowAxis { Index extent = 0, places = 0, size = 1, stride = 1, dilation = 1, before = 0; };  // tap k of place p lies at p stride + k dilation - before
+struct Window { WindowAxis height, width; bool circular = false; };     // over images [n, height, width, c]; outside lie zeros, or the other end
+struct Triangular { bool transpose = false; };                          // the lower factor solves, or its transpose
 struct Loop;
 using CustomJvp = std::function<std::vector<Var>(std::span<const Var> primals, std::span<const Var> tangents)>;
 struct Body {                                                           // of call; its identity is that of the pointers
@@ -45,7 +49,7 @@ struct Body {                                                           // of ca
   std::shared_ptr<const Loop> loop;      // of scan (program.h)
   std::shared_ptr<const CustomJvp> jvp;  // of custom_jvp
 };
-using Attributes = std::variant<std::monostate, double, Shape, DotFlags, Axes, Cut, Fill, Permutation, Along, Rows, Body>;
+using Attributes = std::variant<std::monostate, double, Shape, DotFlags, Axes, Cut, Fill, Permutation, Along, Rows, Cumulative, Window, Triangular, Body>;
 bool same(const Attributes&, const Attributes&);
 std::size_t hash(const Attributes&);
 std::string str(const Attributes&);  // "" where there is nothing to say

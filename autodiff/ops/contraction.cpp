@@ -26,7 +26,7 @@ template <class T> void dot_eval(const KernelCall<T>& c) {
   if (count * products == 1) return gemm(ta, tb, m, n, k, c.in[0], c.in[1], c.out);
   const bool fold = products == 1 && !ta && c.in_varies[0] == Varies::both && c.in_varies[1] == Varies::examples;
   const Index together = fold ? c.lanes.directions : 1;  // the directions of one example lie together: rows of one product
-  parallel_for(count * products / together, [&](Index i) {
+  parallel_for(count * products / together, [&, ta = ta, tb = tb](Index i) {
     const Index lane = i * together / products, p = i % products;
     gemm(ta, tb, together * m, n, k, c.lane(0, lane) + p * m * k, c.lane(1, lane) + p * k * n, c.out + i * together * m * n);
   });
@@ -66,6 +66,50 @@ constexpr Primitive dot_p{
 
 const Primitive* const family[] = {&dot_p};
 
+// The axes of one operand of contract, by what becomes of them.
+struct Roles {
+  std::vector<Index> batch, contracted, free;
+};
+Roles roles(const Shape& s, std::vector<Index> batch, std::vector<Index> contracted) {
+  std::array<bool, Shape::max_rank> used{};
+  for (std::vector<Index>* axes : {&batch, &contracted})
+    for (Index& axis : *axes) {
+      axis = normalized_axis("contract", axis, s);
+      if (std::exchange(used[static_cast<std::size_t>(axis)], true)) fail<ShapeError>("contract: axis {} of {} is named twice", axis, s);
+    }
+  std::vector<Index> free;
+  for (Index i = 0; i < s.rank(); ++i)
+    if (!used[static_cast<std::size_t>(i)]) free.push_back(i);
+  return {std::move(batch), std::move(contracted), std::move(free)};
+}
+std::vector<Index> joined(std::initializer_list<std::vector<Index>> lists) {
+  std::vector<Index> all;
+  for (const std::vector<Index>& list : lists) all.insert(all.end(), list.begin(), list.end());
+  return all;
+}
+std::vector<Index> extents(const Shape& s, const std::vector<Index>& axes) {
+  std::vector<Index> all;
+  for (const Index axis : axes) all.push_back(s[axis]);
+  return all;
+}
+Index product(const Shape& s, const std::vector<Index>& axes) { return Shape(std::span<const Index>(extents(s, axes))).size(); }
+
+// x as matrices [batch, free, contracted], or [batch, contracted, free] if its axes lie so already; without batch axes as one matrix.
+struct Matrices {
+  Var x;
+  bool contracted_first;
+};
+Matrices matrices(const Var& x, const Roles& r) {
+  const Shape s = x.shape();
+  const std::vector<Index> turned = joined({r.batch, r.contracted, r.free});
+  const bool first = std::is_sorted(turned.begin(), turned.end()) && !r.contracted.empty();
+  std::vector<Index> to;
+  if (!r.batch.empty()) to.push_back(product(s, r.batch));
+  to.push_back(product(s, first ? r.contracted : r.free));
+  to.push_back(product(s, first ? r.free : r.contracted));
+  return {reshape(transpose(x, first ? turned : joined({r.batch, r.free, r.contracted})), Shape(std::span<const Index>(to))), first};
+}
+
 }  // namespace
 
 std::span<const Primitive* const> contraction_primitives() { return family; }
@@ -87,6 +131,18 @@ Var dot(const Var& a, const Var& b, DotFlags flags) {
     return reshape(dot(reshape(a, {rows, x[-1]}), b, flags), x.with(-1, tb ? y[0] : y[1]));
   }
   return emit(dot_p, std::array{a, b}, flags);
+}
+
+Var contract(const Var& left, std::vector<Index> axes_a, const Var& right, std::vector<Index> axes_b, std::vector<Index> batch_a, std::vector<Index> batch_b) {
+  const auto [a, b] = on_one_tape(std::array{left, right});
+  const Shape x = a.shape(), y = b.shape();
+  const Roles p = roles(x, std::move(batch_a), std::move(axes_a)), q = roles(y, std::move(batch_b), std::move(axes_b));
+  if (extents(x, p.contracted) != extents(y, q.contracted) || extents(x, p.batch) != extents(y, q.batch))
+    fail<ShapeError>("contract: axes [{}] of {} with [{}] of {}, batch axes [{}] with [{}]; as many on either side are needed, of equal extents",
+                     fmt::join(p.contracted, ","), x, fmt::join(q.contracted, ","), y, fmt::join(p.batch, ","), fmt::join(q.batch, ","));
+  const Matrices m = matrices(a, p), n = matrices(b, q);
+  const std::vector<Index> shape = joined({extents(x, p.batch), extents(x, p.free), extents(y, q.free)});
+  return reshape(dot(m.x, n.x, {m.contracted_first, !n.contracted_first}), Shape(std::span<const Index>(shape)));
 }
 
 }  // namespace linnet::autodiff

@@ -13,6 +13,7 @@
 #include <unsupported/Eigen/SpecialFunctions>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 
 namespace linnet::autodiff {
@@ -62,6 +63,14 @@ template <auto F, auto slope> constexpr Primitive unary(std::string_view name) {
   p.map = map_kernels<F, 1>;
   p.jvp = [](const Rule& r, int, Var t) { return t * slope(r.in[0], r.out); };
   return p;
+}
+
+// Operands of an operation that moves them before it uses them together: constants become values of the tape of the others.
+template <std::size_t n> std::array<Var, n> on_one_tape(std::array<Var, n> in) {
+  if (Tape* const tape = newest(in))
+    for (Var& v : in)
+      if (v.is_constant()) v = tape->take_in(v);
+  return in;
 }
 
 // A shape as [outer, run, inner] around a run of axes.

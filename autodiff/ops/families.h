@@ -13,6 +13,8 @@ std::span<const Primitive* const> elementwise_primitives();
 std::span<const Primitive* const> contraction_primitives();
 std::span<const Primitive* const> reduction_primitives();
 std::span<const Primitive* const> structure_primitives();
+std::span<const Primitive* const> window_primitives();
+std::span<const Primitive* const> linear_algebra_primitives();
 std::span<const Primitive* const> call_primitives();
 
 const Primitive& add_primitive();        // interpreters sum with it

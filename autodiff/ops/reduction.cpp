@@ -1,4 +1,5 @@
-// sum, broadcast and max over a run of neighbouring axes: [outer, run, inner]. sum and broadcast are each other's transposes.
+// sum, broadcast and max over a run of neighbouring axes: [outer, run, inner]. sum and broadcast are each other's transposes; cumsum is its own, from the
+// other end.
 #include "linnet/autodiff/ops/declare.h"
 
 #include "linnet/autodiff/kernels/parallel.h"
@@ -83,6 +84,30 @@ template <class T> void broadcast_eval(const KernelCall<T>& c) {
   }, 65536 / (run * inner + 1));
 }
 
+// An item is one of the outer blocks, or 64 columns of it where they are many: columns do not meet.
+template <class T> void cumsum_eval(const KernelCall<T>& c) {
+  const auto [axis, reverse] = std::get<Cumulative>(c.attributes);
+  const auto [outer, run, inner] = split(c.out_shape, axis, 1);
+  if (c.out_shape.size() == 0) return;
+  constexpr Index columns = 64;
+  const Index parts = (inner + columns - 1) / columns, step = reverse ? -inner : inner;
+  parallel_for(outer * c.count() * parts, [&, run = run, inner = inner, reverse = reverse](Index item) {
+    const Index first = item % parts * columns, width = std::min(columns, inner - first);
+    const Index at = (item / parts * run + (reverse ? run - 1 : 0)) * inner + first;
+    const T* x = c.in[0] + at;
+    T* y = c.out + at;
+    std::copy_n(x, width, y);
+    for (Index r = 1; r < run; ++r, y += step) {
+      x += step;
+      for (Index j = 0; j < width; ++j) y[step + j] = y[j] + x[j];
+    }
+  }, 65536 / (run * std::min(columns, inner) + 1));
+}
+Shape cumsum_shape(Shapes in, const Attributes& attributes) {
+  normalized_axis("cumsum", std::get<Cumulative>(attributes).axis, in[0]);
+  return in[0];
+}
+
 Shape max_shape(Shapes in, const Attributes& attributes) {
   const Axes& a = std::get<Axes>(attributes);
   if (a.extents.size() == 0) fail<ShapeError>("max: axes {} to {} of {} are empty, and nothing has no maximum", a.first, a.first + a.extents.rank(), in[0]);
@@ -120,15 +145,25 @@ constexpr Primitive max_p{
     },
     .cost = reduction_cost};
 
-const Primitive* const family[] = {&sum_p, &max_p, &broadcast_p};
+constexpr Primitive cumsum_p{
+    .name = "cumsum", .operands = {linear}, .joint = true, .infer = cumsum_shape, .eval = {cumsum_eval<float>, cumsum_eval<double>},
+    .transpose = [](const Rule& r, int, Var ct) { return cumsum(ct, r.attribute<Cumulative>().axis, !r.attribute<Cumulative>().reverse); },
+    .cost = reduction_cost};
+
+const Primitive* const family[] = {&sum_p, &max_p, &broadcast_p, &cumsum_p};
+
+// The axes, counted from the front and in order, each once.
+std::vector<Index> checked_axes(const std::string& operation, std::vector<Index> axes, const Shape& s) {
+  for (Index& axis : axes) axis = normalized_axis(operation.c_str(), axis, s);
+  std::sort(axes.begin(), axes.end());
+  if (const auto twice = std::adjacent_find(axes.begin(), axes.end()); twice != axes.end()) fail<ShapeError>("{}: axis {} of {} is named twice", operation, *twice, s);
+  return axes;
+}
 
 // Reduces the chosen axes, last first, run by run.
 Var reduce(const Primitive& p, Var x, std::vector<Index> axes, bool keep) {
   const Shape s = x.shape();
-  const std::string name(p.name);
-  for (Index& axis : axes) axis = normalized_axis(name.c_str(), axis, s);
-  std::sort(axes.begin(), axes.end());
-  if (const auto twice = std::adjacent_find(axes.begin(), axes.end()); twice != axes.end()) fail<ShapeError>("{}: axis {} of {} is named twice", name, *twice, s);
+  axes = checked_axes(std::string(p.name), std::move(axes), s);
   Shape kept = s;
   for (const Index axis : axes) kept = kept.with(axis, 1);
   for (std::size_t last = axes.size(); last > 0;) {
@@ -155,12 +190,27 @@ Var sum(const Var& x) { return sum(x, all_axes(x)); }
 Var sum(const Var& x, std::vector<Index> axes, bool keep) { return reduce(sum_p, x, std::move(axes), keep); }
 Var max(const Var& x) { return max(x, all_axes(x)); }
 Var max(const Var& x, std::vector<Index> axes, bool keep) { return reduce(max_p, x, std::move(axes), keep); }
+Var min(const Var& x) { return min(x, all_axes(x)); }
+Var min(const Var& x, std::vector<Index> axes, bool keep) {
+  const Shape s = x.shape();
+  axes = checked_axes("min", std::move(axes), s);
+  for (const Index axis : axes)
+    if (s[axis] == 0) fail<ShapeError>("min: axis {} of {} is empty, and nothing has no minimum", axis, s);
+  return -max(-x, axes, keep);
+}
 Var mean(const Var& x) { return mean(x, all_axes(x)); }
 Var mean(const Var& x, std::vector<Index> axes, bool keep) {
   const Var total = sum(x, std::move(axes), keep);
   if (x.shape().size() == 0) fail<ShapeError>("mean: {} has no values, and nothing has no mean", x.shape());
   return (static_cast<double>(total.shape().size()) / static_cast<double>(x.shape().size())) * total;
 }
+Var variance(const Var& x) { return variance(x, all_axes(x)); }
+Var variance(const Var& x, std::vector<Index> axes, bool keep) {
+  axes = checked_axes("variance", std::move(axes), x.shape());
+  if (x.shape().size() == 0) fail<ShapeError>("variance: {} has no values, and nothing has no mean", x.shape());
+  return mean(square(x - mean(x, axes, true)), axes, keep);
+}
+Var cumsum(const Var& x, Index axis, bool reverse) { return emit(cumsum_p, std::array{x}, Cumulative{normalized_axis("cumsum", axis, x.shape()), reverse}); }
 Var broadcast(const Var& x, Index at, const Shape& extents) { return extents.rank() ? emit(broadcast_p, std::array{x}, Axes{at, extents}) : x; }
 
 Var broadcast_to(const Var& x, const Shape& shape) {
