@@ -92,9 +92,9 @@ Table samples::linear_algebra_rows() {
 }
 
 TEST_CASE("derivatives of Cholesky factors and triangular solves hold to the third order") {
-  for (const auto& [name, rows] : samples::linear_algebra_rows()) {
-    CAPTURE(std::string(name));
-    samples::check_rows(rows);
+  for (const auto& row : samples::linear_algebra_rows()) {
+    CAPTURE(std::string(row.first));
+    samples::check_rows(row.second);
   }
 }
 

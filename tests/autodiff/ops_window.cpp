@@ -127,9 +127,9 @@ Table samples::window_rows() {
 }
 
 TEST_CASE("derivatives of patches and unpatches hold for every padding, stride and dilation") {
-  for (const auto& [name, rows] : samples::window_rows()) {
-    CAPTURE(std::string(name));
-    samples::check_rows(rows);
+  for (const auto& row : samples::window_rows()) {
+    CAPTURE(std::string(row.first));
+    samples::check_rows(row.second);
   }
 }
 
