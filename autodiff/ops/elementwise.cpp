@@ -86,7 +86,7 @@ template <std::size_t n> Var broadcasting(const Primitive& p, std::array<Var, n>
   Tape* const tape = newest(in);
   for (Var& v : in)
     if (const auto c = v.number(); c && tape) v = fill(tape, shape, *c);
-    else v = broadcast_to(v, shape);
+    else v = broadcast_to(v.is_constant() && tape ? tape->take_in(v) : v, shape);
   return emit(p, in);
 }
 
