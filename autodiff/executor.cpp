@@ -38,7 +38,8 @@ template <Scalar T> Executor<T>::Executor(std::shared_ptr<const Program> program
     }
     if (c.primitive != &call_primitive()) continue;
     site.body = std::make_unique<Executor>(std::get<Body>(c.attributes).program, site.varies, lanes_);
-    if (site.body->program().outputs.size() > 1)
+    const std::vector<int>& outputs = site.body->program().outputs;
+    if (outputs.size() > 1 || site.body->varies(outputs[0]) != varies(program_->first_instruction() + plan_.steps[s].first))  // packed, or repeated for every lane
       for (std::size_t k = 0; k < site.body->program().outputs.size(); ++k) site.results.emplace_back(static_cast<std::size_t>(site.body->output_size(k)));
   }
   arena_.resize(static_cast<std::size_t>(plan_.arena));

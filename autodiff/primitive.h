@@ -70,7 +70,8 @@ template <class T> struct KernelCall {
   const T* lane(std::size_t i, Index l) const { return in[i] + lanes.lane(in_varies[i], varies, l) * in_shape[i]->size(); }
 };
 
-// An elementwise kernel on flat spans: the executor cuts them into strips, fuses and threads them.
+// An elementwise kernel on flat spans: the executor cuts them into strips, fuses and threads them. `out` may be one of `in`: element i is read before it is
+// written.
 template <class T> using MapKernel = void (*)(const Attributes&, const T* const* in, T* out, Index n);
 template <class T> using EvalKernel = void (*)(const KernelCall<T>&);
 template <template <class> class Kernel> struct Kernels {
