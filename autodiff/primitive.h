@@ -94,8 +94,8 @@ struct Primitive {
   Operands operands;
   bool joint = false;  // linear in its linear operands all at once (add, where), not one at a time (mul, dot)
   Shape (*infer)(Shapes, const Attributes&) = nullptr;  // the shape of the result, or ShapeError
-  Kernels<MapKernel> map;    // one of the two; `call` has neither: the executor runs its program
-  Kernels<EvalKernel> eval;
+  Kernels<MapKernel> map{};  // one of the two; `call` has neither: the executor runs its program
+  Kernels<EvalKernel> eval{};
   Var (*jvp)(const Rule&, int i, Var tangent) = nullptr;            // smooth operand i: d out / d in[i] times the tangent
   Var (*transpose)(const Rule&, int i, Var cotangent) = nullptr;    // linear operand i: its cotangent
   Factors (*factor)(const Rule&, int i, Var cotangent) = nullptr;   // a parameter's per-example gradient in factored form
