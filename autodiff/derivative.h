@@ -110,7 +110,7 @@ template <class X, class Y> class LinearMap {
  public:
   using T = detail::scalar_t<X>;
   LinearMap(FlatLinearMap<T> flat, Form x, Form y) : flat_(std::move(flat)), x_(std::move(x)), y_(std::move(y)) {
-    if (!flat_.value().empty()) value_ = detail::assemble<Y>(y_, flat_.value());
+    if (flat_.has_value()) value_ = detail::assemble<Y>(y_, flat_.value());
   }
   const Y& value() const {  // f at the point; TraceError of a transposed map or one made by linear_transpose
     if (!value_) throw TraceError("LinearMap: a transposed or linear map has no value; ask the map it was made of");

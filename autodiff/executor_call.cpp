@@ -14,7 +14,7 @@ template <Scalar T> void Executor<T>::make_body(Site& site, const Instruction& c
       if (body.loop->roles[i] == Role::state) inputs[i] = result;  // a state may come to vary over whatever any operand does
   site.body = std::make_unique<Executor>(body.program, inputs, lanes_);
   const std::size_t n = body.program->outputs.size();
-  if (body.loop || n > 1)
+  if (body.loop || n > 1 || site.body->varies(body.program->outputs[0]) != result)  // packed, or repeated for every lane
     for (std::size_t k = 0; k < n; ++k) site.results.emplace_back(static_cast<std::size_t>(site.body->output_size(k)));
   if (!body.loop) return;
   for (std::size_t i = 0; i < inputs.size(); ++i) {

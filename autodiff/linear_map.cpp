@@ -45,6 +45,7 @@ template <Scalar T> std::vector<Array<T>> FlatFunction<T>::operator()(const View
 
 template <Scalar T> FlatLinearMap<T>::FlatLinearMap(const Function& f, const Views<T>& x, const Views<T>& data) {
   State& s = *state_;
+  s.has_value = true;
   Tape outer;
   std::vector<Var> primals, rest;
   for (const ArrayView<T>& v : x) {

@@ -33,6 +33,7 @@ template <Scalar T> class FlatLinearMap {
   FlatLinearMap(const Function& f, std::span<const Shape> x);
 
   const std::vector<Array<T>>& value() const { return state_->value; }
+  bool has_value() const { return state_->has_value; }
   // lanes: the number of them as a leading axis, or -1 for one (co)tangent without such an axis. Of a transposed map the two are exchanged.
   std::vector<Array<T>> jvp(const Views<T>& tangents, Index lanes) const { return transposed_ ? backward(tangents, lanes) : forward(tangents, lanes); }
   std::vector<Array<T>> vjp(const Views<T>& cotangents, Index lanes) const { return transposed_ ? forward(cotangents, lanes) : backward(cotangents, lanes); }
@@ -44,6 +45,7 @@ template <Scalar T> class FlatLinearMap {
  private:
   struct State {
     std::vector<Array<T>> value, residuals;
+    bool has_value = false;                                   // a value may have no arrays
     std::vector<Shape> in, out;
     std::shared_ptr<const Program> forward, backward;
     Index forward_lanes = 0, backward_lanes = 0;              // what the executors are planned for

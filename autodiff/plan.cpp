@@ -16,6 +16,7 @@ struct Planner {
   std::vector<int> step_of;                    // of every value: its step, or -1
   std::vector<std::vector<int>> users;         // of every value: the instructions' values that read it
   std::vector<char> is_output;
+  std::vector<int> heir, before;               // of every value: the one that takes over its memory, the one whose memory it takes over; or -1
 
   std::size_t at(int v) const { return static_cast<std::size_t>(v); }
   bool is_map(int v) const { return program.instruction(v).primitive->map.exists(); }
@@ -111,21 +112,46 @@ struct Planner {
     }
   }
 
+  // A result of a run takes over the memory of an operand from before it, of its size, which the run has read for the last time: strips go through
+  // a run one by one, so what is overwritten has been read. That saves memory, and bringing another array through the caches.
+  void hand_over() {
+    heir.assign(at(program.n_values()), -1);
+    before.assign(at(program.n_values()), -1);
+    const int first = program.first_instruction();
+    for (const Step& step : plan.steps) {
+      std::vector<int> read;
+      for (int v = first + step.first; step.strips && v < first + step.first + step.count; ++v) {
+        if (inlined(v)) continue;
+        for (const int u : program.instruction(v).in) {
+          const bool alike = step_of[at(u)] >= 0 && step_of[at(u)] != step_of[at(v)] && !is_output[at(u)] && plan.varies[at(u)] == plan.varies[at(v)];
+          if (alike && read_up_to(u, v) && std::find(read.begin(), read.end(), u) == read.end()) read.push_back(u);
+        }
+        if (read.empty() || plan.places[at(v)].kind == Place::scratch) continue;
+        heir[at(read.back())] = v;
+        before[at(v)] = read.back();
+        read.pop_back();
+      }
+    }
+  }
+  bool read_up_to(int u, int v) const {  // that v or an earlier instruction reads u last, and none through a broadcast
+    return std::all_of(users[at(u)].begin(), users[at(u)].end(), [&](int user) { return user <= v && !inlined(user); });
+  }
+
   // Linear scan: a block is free after its last use; the best fitting free one is taken, and free neighbours are joined.
   void place_memory() {
     for (std::size_t k = 0; k < program.outputs.size(); ++k)
-      if (Place& p = plan.places[at(program.outputs[k])]; p.kind == Place::unused) p = {Place::output, static_cast<Index>(k)};
+      for (int v = program.outputs[k]; v >= 0 && plan.places[at(v)].kind == Place::unused; v = before[at(v)]) plan.places[at(v)] = {Place::output, static_cast<Index>(k)};
     std::vector<std::vector<int>> dies(plan.steps.size());
     std::map<Index, Index> free;  // offset -> size
     const int first = program.first_instruction();
     for (std::size_t s = 0; s < plan.steps.size(); ++s) {
       for (int v = first + plan.steps[s].first; v < first + plan.steps[s].first + plan.steps[s].count; ++v) {
         if (step_of[at(v)] != static_cast<int>(s) || plan.places[at(v)].kind != Place::unused) continue;
-        const Index want = block(v);
-        plan.places[at(v)] = {Place::arena, take(free, want)};
+        plan.places[at(v)] = before[at(v)] >= 0 ? plan.places[at(before[at(v)])] : Place{Place::arena, take(free, block(v))};
         dies[static_cast<std::size_t>(std::max(last_use(v), static_cast<int>(s)))].push_back(v);
       }
-      for (const int v : dies[s]) release(free, plan.places[at(v)].at, block(v));
+      for (const int v : dies[s])
+        if (heir[at(v)] < 0) release(free, plan.places[at(v)].at, block(v));
     }
   }
   Index block(int v) const { return (size(v) + 15) / 16 * 16; }
@@ -159,31 +185,40 @@ struct Planner {
 }  // namespace
 
 Plan make_plan(const Program& program, std::vector<Varies> inputs, Lanes lanes) {
-  Planner p{program, lanes, {}, {}, {}, {}};
+  Planner p{program, lanes, {}, {}, {}, {}, {}, {}};
   p.find_varies(std::move(inputs));
   p.inline_values();
   p.find_steps();
   p.place_scratch();
+  p.hand_over();
   p.place_memory();
   return std::move(p.plan);
 }
 
 void verify(const Plan& plan, const Program& program, Lanes lanes) {
-  Planner p{program, lanes, plan, {}, {}, {}};
+  Planner p{program, lanes, plan, {}, {}, {}, {}, {}};
   p.find_varies({plan.varies.begin(), plan.varies.begin() + program.n_inputs()});
   p.plan = plan;
   p.step_of.assign(p.at(program.n_values()), -1);
   for (std::size_t s = 0; s < plan.steps.size(); ++s)
     for (int k = plan.steps[s].first; k < plan.steps[s].first + plan.steps[s].count; ++k)
       if (const int v = program.first_instruction() + k; !p.inlined(v)) p.step_of[p.at(v)] = static_cast<int>(s);
-  struct Live { int value, from, to; Index first, end; };
+  const int end = static_cast<int>(plan.steps.size());
+  struct Live { int value, from, to; Index output, first, end; };  // output -1: the arena
   std::vector<Live> all;
-  for (int v = program.first_instruction(); v < program.n_values(); ++v)
-    if (plan.places[p.at(v)].kind == Place::arena) all.push_back({v, p.step_of[p.at(v)], std::max(p.last_use(v), p.step_of[p.at(v)]), plan.places[p.at(v)].at, plan.places[p.at(v)].at + p.block(v)});
+  for (int v = program.first_instruction(); v < program.n_values(); ++v) {
+    const Place& place = plan.places[p.at(v)];
+    const int from = p.step_of[p.at(v)], to = p.is_output[p.at(v)] ? end : std::max(p.last_use(v), from);
+    if (place.kind == Place::arena) all.push_back({v, from, to, -1, place.at, place.at + p.block(v)});
+    if (place.kind == Place::output) all.push_back({v, from, to, place.at, 0, p.block(v)});
+  }
   for (std::size_t i = 0; i < all.size(); ++i)
-    for (std::size_t j = 0; j < i; ++j)
-      if (all[i].from <= all[j].to && all[j].from <= all[i].to && all[i].first < all[j].end && all[j].first < all[i].end)
-        fail<TraceError>("plan: %{} and %{} are needed at the same time and share memory", all[j].value, all[i].value);
+    for (std::size_t j = 0; j < i; ++j) {
+      const Live &a = all[j], &b = all[i];  // a is computed first
+      const bool share = a.output == b.output && a.first < b.end && b.first < a.end;
+      const bool takes_over = a.from < b.from && plan.steps[static_cast<std::size_t>(b.from)].strips && a.first == b.first && a.end == b.end && a.to < end && p.read_up_to(a.value, b.value);
+      if (share && b.from <= a.to && !takes_over) fail<TraceError>("plan: %{} and %{} are needed at the same time and share memory", a.value, b.value);
+    }
 }
 
 }  // namespace linnet::autodiff

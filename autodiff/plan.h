@@ -14,7 +14,7 @@ struct Step {
   bool strips;
 };
 
-// Where a value is. Offsets count elements of the executor's arena; every block starts on a multiple of 16 elements.
+// Where a value is; a block, or an output, may serve several values one after another. Offsets count elements of the executor's arena; every block starts on a multiple of 16 elements.
 struct Place {
   enum Kind : char { input, constant, output, arena, scratch, uniform, spread, unused } kind = unused;
   Index at = 0;  // number of the input, constant, output, scratch block or uniform value; offset in the arena

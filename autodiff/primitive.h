@@ -70,7 +70,8 @@ template <class T> struct KernelCall {
   const T* lane(std::size_t i, Index l) const { return in[i] + lanes.lane(in_varies[i], varies, l) * in_shape[i]->size(); }
 };
 
-// An elementwise kernel on flat spans: the executor cuts them into strips, fuses and threads them.
+// An elementwise kernel on flat spans: the executor cuts them into strips, fuses and threads them. `out` may be one of `in`: element i is read before it is
+// written.
 template <class T> using MapKernel = void (*)(const Attributes&, const T* const* in, T* out, Index n);
 template <class T> using EvalKernel = void (*)(const KernelCall<T>&);
 template <template <class> class Kernel> struct Kernels {
@@ -93,8 +94,8 @@ struct Primitive {
   Operands operands;
   bool joint = false;  // linear in its linear operands all at once (add, where), not one at a time (mul, dot)
   Shape (*infer)(Shapes, const Attributes&) = nullptr;  // the shape of the result, or ShapeError
-  Kernels<MapKernel> map;    // one of the two; `call` has neither: the executor runs its program
-  Kernels<EvalKernel> eval;
+  Kernels<MapKernel> map{};  // one of the two; `call` has neither: the executor runs its program
+  Kernels<EvalKernel> eval{};
   Var (*jvp)(const Rule&, int i, Var tangent) = nullptr;            // smooth operand i: d out / d in[i] times the tangent
   Var (*transpose)(const Rule&, int i, Var cotangent) = nullptr;    // linear operand i: its cotangent
   Factors (*factor)(const Rule&, int i, Var cotangent) = nullptr;   // a parameter's per-example gradient in factored form

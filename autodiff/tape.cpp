@@ -7,14 +7,16 @@
 #include <atomic>
 #include <bit>
 #include <functional>
-#include <thread>
 
 namespace linnet::autodiff {
 namespace {
 
 std::atomic<unsigned long> next_serial{0};
 
-unsigned long this_thread() { return std::hash<std::thread::id>{}(std::this_thread::get_id()); }
+const void* this_thread() {
+  static thread_local const char place = 0;
+  return &place;
+}
 
 void mix(std::size_t& h, std::size_t v) { h = (h ^ v) * 0x9E3779B97F4A7C15ull + (h >> 29); }
 void mix(std::size_t& h, const Shape& s) {
@@ -167,7 +169,7 @@ int Tape::own(const Var& v, const char* operation) {
   if (v.recorder_ == self_) return v.id_;
   if (v.is_zero()) fail<TraceError>("{}: an operand holds nothing; a default-constructed Var is a zero tangent, not a value", operation);
   Tape* const from = v.tape();
-  if (from && from->thread_ != thread_) fail<TraceError>("{}: an operand was recorded by another thread; trace it in this one", operation);
+  if ((from && from->thread_ != thread_) || thread_ != this_thread()) fail<TraceError>("{}: an operand was recorded by another thread; trace it in this one", operation);
   if (from && from->newer_than(*this)) fail<TraceError>("{}: an operand belongs to an inner function that is still being traced; answer it from that function instead", operation);
   const std::pair<const void*, int> key = from ? std::pair<const void*, int>(from, v.id_) : std::pair<const void*, int>(buffer(*v.constant_), -1);
   const auto [at, fresh] = captured_.try_emplace(key, static_cast<int>(nodes_.size()));
@@ -177,6 +179,7 @@ int Tape::own(const Var& v, const char* operation) {
 
 Var Tape::emit(const Primitive& primitive, std::span<const Var> in, Attributes attributes) {
   try {
+    if (thread_ != this_thread()) fail<TraceError>("{}: an operand was recorded by another thread; trace it in this one", primitive.name);
     std::vector<int> ids;
     std::vector<Shape> shapes;
     ids.reserve(in.size());

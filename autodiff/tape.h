@@ -138,7 +138,8 @@ class Tape {
   std::unordered_multimap<std::size_t, int> shared_;
   std::map<std::pair<const void*, int>, int> captured_;
   std::shared_ptr<const std::string> path_;
-  unsigned long serial_, thread_;
+  unsigned long serial_;
+  const void* thread_;  // a place of the thread it was made in
 };
 
 Tape* newest(std::span<const Var> values);                                       // null if none is recorded

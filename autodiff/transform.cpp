@@ -221,6 +221,7 @@ Function value_and_grad(const Function& f, std::size_t n) {
     const Linear l = linearize(f, in.first(n), in.subspan(n));
     check_scalar("grad", l.out);
     Tape* const tape = newest(in) ? newest(in) : newest(l.out);
+    if (!tape && n == 0) return l.out;  // a constant, differentiated by nothing
     if (!tape) fail<TraceError>("grad: nothing here is traced; use grad on arrays");
     std::vector<Var> out = pull_back(l, in.first(n), std::array{fill(tape, l.out[0].shape(), 1)});
     out.insert(out.begin(), l.out[0]);

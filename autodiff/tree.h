@@ -39,6 +39,8 @@ template <class Leaf> class Tree {
       if (child.first == name) return child.second;
     throw StructureError("tree: there is no child '" + std::string(name) + "'; " + names());
   }
+  const Tree& operator[](const char* name) const { return (*this)[std::string_view(name)]; }  // a literal is no subscript of a converted leaf
+  Tree& operator[](const char* name) { return (*this)[std::string_view(name)]; }
   Tree& operator[](std::string_view name) { return const_cast<Tree&>(std::as_const(*this)[name]); }
   bool has(std::string_view name) const {
     if (!is_leaf())

@@ -22,8 +22,8 @@ template <class R, class... Args> class FunctionRef<R(Args...)> {
   R (*call_)(void*, Args...);
 };
 
-// f(0) … f(n - 1), in threads. Inside another item it runs here, one after another. Every item runs even if one throws; then the
-// exception of the lowest index is thrown again. With n <= serial no thread is woken.
+// f(0) … f(n - 1), in threads. Every item runs even if one throws; then the exception of the lowest index is thrown again. With n <= serial no thread is
+// woken. Inside another item they run here, one after another, up to the first that throws.
 void parallel_for(Index n, FunctionRef<void(Index)> f, Index serial = 1);
 
 bool inside_item();   // whether this code runs in an item of parallel_for, whatever the number of threads

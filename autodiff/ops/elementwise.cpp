@@ -2,7 +2,30 @@
 #include "linnet/autodiff/ops/declare.h"
 
 #include <cmath>
+#include <limits>
 #include <numbers>
+
+namespace linnet::autodiff {
+namespace {
+
+// Eigen's vector exp is not 0 below the normal numbers, but 5.6e-309 in double down to -infinity.
+template <class T> struct ExpToZero {
+  static constexpr T smallest = std::is_same_v<T, float> ? T(-87.3365) : T(-708.3964185322641);
+  T operator()(T x) const { return x < smallest ? T(0) : std::exp(x); }
+  template <class P> P packetOp(const P& x) const { return Eigen::internal::pandnot(Eigen::internal::pexp(x), Eigen::internal::pcmp_lt(x, Eigen::internal::pset1<P>(smallest))); }
+};
+// Eigen's vector sqrt of infinity is NaN.
+template <class T> struct SqrtToInfinity {
+  static constexpr T infinity = std::numeric_limits<T>::infinity();
+  T operator()(T x) const { return std::sqrt(x); }
+  template <class P> P packetOp(const P& x) const { return Eigen::internal::pselect(Eigen::internal::pcmp_eq(x, Eigen::internal::pset1<P>(infinity)), x, Eigen::internal::psqrt(x)); }
+};
+
+}  // namespace
+}  // namespace linnet::autodiff
+
+template <class T> struct Eigen::internal::functor_traits<linnet::autodiff::ExpToZero<T>> : functor_traits<scalar_exp_op<T>> {};
+template <class T> struct Eigen::internal::functor_traits<linnet::autodiff::SqrtToInfinity<T>> : functor_traits<scalar_sqrt_op<T>> {};
 
 namespace linnet::autodiff {
 
@@ -40,9 +63,9 @@ constinit const Primitive scale_p{
     .name = "scale", .operands = {linear}, .joint = true, .infer = same_shapes, .map = map_kernels<[](auto c, auto x) { return c * x; }, 1, true>,
     .transpose = [](const Rule& r, int, Var ct) { return r.attribute<double>() * ct; }};
 
-constexpr Primitive exp_p = unary<[](auto x) { return x.exp(); }, [](Var, Var y) { return y; }>("exp");
+constexpr Primitive exp_p = unary<[]<class X>(X x) { return x.unaryExpr(ExpToZero<typename X::Scalar>()); }, [](Var, Var y) { return y; }>("exp");
 constexpr Primitive log_p = unary<[](auto x) { return x.log(); }, [](Var x, Var) { return 1.0 / x; }>("log");
-constexpr Primitive sqrt_p = unary<[](auto x) { return x.sqrt(); }, [](Var, Var y) { return 0.5 / y; }>("sqrt");
+constexpr Primitive sqrt_p = unary<[]<class X>(X x) { return x.unaryExpr(SqrtToInfinity<typename X::Scalar>()); }, [](Var, Var y) { return 0.5 / y; }>("sqrt");
 constexpr Primitive sin_p = unary<[](auto x) { return x.sin(); }, [](Var x, Var) { return cos(x); }>("sin");
 constexpr Primitive cos_p = unary<[](auto x) { return x.cos(); }, [](Var x, Var) { return -sin(x); }>("cos");
 constexpr Primitive erf_p = unary<[](auto x) { return x.erf(); }, [](Var x, Var) { return 2 * std::numbers::inv_sqrtpi * exp(-square(x)); }>("erf");
@@ -64,7 +87,10 @@ constexpr auto power = [](auto x, auto y) { return x.binaryExpr(y, [](auto a, au
 constexpr Primitive pow_p{
     .name = "pow", .operands = {smooth, smooth}, .infer = same_shapes, .map = map_kernels<power, 2>,
     .jvp = [](const Rule& r, int i, Var t) {
-      if (i == 0) return t * (r.in[1] * pow(r.in[0], r.in[1] - 1.0));
+      if (i == 0) {  // of the exponent 0 it is 0, at 0 too
+        const Var& y = r.in[1];
+        return t * where(y, y * pow(r.in[0], where(y, y - 1.0, 0.0)), 0.0);
+      }
       const Var positive = step(r.in[0]);  // below and at 0 the power is no smooth function of its exponent
       return t * where(positive, r.out * log(where(positive, r.in[0], 1.0)), 0.0);
     }};
@@ -97,7 +123,7 @@ template <std::size_t n> Var broadcasting(const Primitive& p, std::array<Var, n>
   Tape* const tape = newest(in);
   for (Var& v : in)
     if (const auto c = v.number(); c && tape) v = fill(tape, shape, *c);
-    else v = broadcast_to(v, shape);
+    else v = broadcast_to(v.is_constant() && tape ? tape->take_in(v) : v, shape);
   return emit(p, in);
 }
 

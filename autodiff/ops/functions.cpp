@@ -44,7 +44,7 @@ Var gelu(const Var& x) { return x * (0.5 * (1.0 + erf(std::numbers::sqrt2 / 2 * 
 
 Var logsumexp(const Var& x, Index axis, bool keep) {
   const Var largest = stop_gradient(max(x, {axis}, true));  // a shift that cancels: no derivative
-  const Var shift = where(square(largest) > 1e300, 0.0, largest);  // of infinite entries: their own sum decides
+  const Var shift = where(largest - largest, 0.0, largest);  // of infinite entries: their own sum decides
   const Var result = log(sum(exp(x - shift), {axis}, true)) + shift;
   return keep ? result : reshape(result, x.shape().erased(normalized_axis("logsumexp", axis, x.shape()), 1));
 }

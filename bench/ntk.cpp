@@ -1,0 +1,109 @@
+// bench/ntk: the empirical tangent kernel of a dense network with Erf, timed; one JSON line. The same options as peers/neural_tangents.py.
+// GFLOP/s counts the operations a method performs, and stands beside that of a plain product in the same run.
+#include "timing.h"
+
+#include "linnet/nn/layer.h"
+#include "linnet/ntk/empirical.h"
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include <limits>
+#include <malloc.h>
+
+namespace linnet::bench {
+namespace {
+
+using ntk::Method;
+
+struct Options {
+  Index n = 1024, inputs = 784, width = 512, depth = 2, outputs = 10;
+  std::string layout = "full", method = "structured", dtype = "f32";
+  int threads = 0, repeat = 5;
+};
+
+const std::map<std::string, Method> methods{
+    {"structured", Method::structured}, {"jacobian_contraction", Method::jacobian_contraction}, {"vector_products", Method::vector_products}, {"automatic", Method::automatic}};
+
+// Operations of the kernel of one set of examples, its lower half computed; 0 where the method is not known beforehand or has no simple count.
+// The sweep is the forward pass and the cotangents of all outputs; then the pairs of examples.
+double operations(const Options& o) {
+  const double n = static_cast<double>(o.n), d = static_cast<double>(o.inputs), w = static_cast<double>(o.width), l = static_cast<double>(o.depth), k = static_cast<double>(o.outputs);
+  const bool traced = o.layout == "trace";
+  const double inner = o.depth == 0 ? 0 : (l - 1) * w * w + w * k, first = o.depth == 0 ? d * k : d * w;
+  const double sweep = 2 * n * (first + inner) + 2 * n * k * inner;
+  if (o.method == "structured") return sweep + n * n * (d + l * w) + (traced ? n * n : n * n * k) * k * l * w;
+  if (o.method != "jacobian_contraction") return 0;
+  const double parameters = first + inner + l * w + k;
+  return sweep + n * k * parameters + (traced ? n * n : n * n * k) * k * parameters;  // outer products, then pairs
+}
+
+nn::Layer network(const Options& o) {
+  std::vector<nn::Layer> layers;
+  for (Index l = 0; l < o.depth; ++l) {
+    layers.push_back(nn::Dense(o.width, {.W_std = 1.5, .b_std = .05}));
+    layers.push_back(nn::Erf());
+  }
+  layers.push_back(nn::Dense(o.outputs, {.W_std = 1.5, .b_std = .05}));
+  return nn::serial(std::move(layers));
+}
+
+template <Scalar T> void benchmark(const Options& o) {
+  const nn::Layer layer = network(o);
+  const auto params = nn::initialize<T>(layer, nn::Key(0), Shape{1, o.inputs});
+  const auto f = nn::function_of(layer);
+  const Array<T> x = numbers<T>({o.n, o.inputs}, 7, 1.7);
+  ntk::Options options;
+  options.method = methods.at(o.method);
+  double some = 0;  // of the result, so that it is wanted
+  auto kernel = [&] { some += static_cast<double>(o.layout == "full" ? ntk::full(f, params, x, options).matrix()[{0, 0}] : ntk::traced(f, params, x, options).matrix()[{0, 0}]); };
+  const Seconds cold = once(kernel), best = fastest(o.repeat, kernel), plain = plain_product<T>(5);
+  const double gflop = operations(o) / 1e9, peak = peak_memory_mb();
+  auto rate = [](double flop, double seconds) { return flop > 0 ? fmt::format("{:.1f}", flop / seconds / 1e9) : std::string("null"); };
+  const int threads = autodiff::thread_count();
+  fmt::print(R"({{"bench":"ntk","n":{},"inputs":{},"width":{},"depth":{},"outputs":{},"layout":"{}","method":"{}","dtype":"{}","threads":{},)", o.n, o.inputs, o.width, o.depth, o.outputs, o.layout,
+             o.method, o.dtype, threads);
+  fmt::print(R"("cold_s":{:.5f},"best_s":{:.5f},"cpu_s":{:.5f},"gflop":{},"gflop_per_s":{},"gflop_per_cpu_s":{},"product_gflop_per_s":{},"product_gflop_per_cpu_s":{},"peak_mb":{:.0f},"theta_00":{:.6g}}})""\n",
+             cold.wall, best.wall, best.processor, gflop > 0 ? fmt::format("{:.3f}", gflop) : "null", rate(1e9 * gflop, best.wall), rate(1e9 * gflop, best.processor), rate(plain_product_flop, plain.wall),
+             rate(plain_product_flop, plain.processor), peak, some / (o.repeat + 2));
+}
+
+void run(const Options& o) {
+  // Freed memory stays with the process: a kernel of hundreds of megabytes would otherwise be mapped, zeroed page by page and given back in every
+  // run. A program that computes many kernels does the same, and the peer's allocator does.
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+  if (o.threads > 0) autodiff::set_thread_count(o.threads);
+  o.dtype == "f32" ? benchmark<float>(o) : benchmark<double>(o);
+}
+
+}  // namespace
+}  // namespace linnet::bench
+
+int main(int argc, char** argv) {
+  linnet::bench::Options o;
+  CLI::App app("The empirical tangent kernel of a dense network, timed");
+  const auto positive = CLI::Range(1, 1 << 24);
+  app.add_option("--n", o.n, "examples")->check(positive)->capture_default_str();
+  app.add_option("--inputs", o.inputs, "values of an example")->check(positive)->capture_default_str();
+  app.add_option("--width", o.width, "of a hidden layer")->check(positive)->capture_default_str();
+  app.add_option("--depth", o.depth, "hidden layers")->check(CLI::Range(0, 1000))->capture_default_str();
+  app.add_option("--outputs", o.outputs, "of the network")->check(positive)->capture_default_str();
+  app.add_option("--layout", o.layout, "rows of examples and outputs, or the sum over outputs")->check(CLI::IsMember({"full", "trace"}))->capture_default_str();
+  app.add_option("--method", o.method, "of the kernel")->check(CLI::IsMember({"structured", "jacobian_contraction", "vector_products", "automatic"}))->capture_default_str();
+  app.add_option("--dtype", o.dtype, "number type")->check(CLI::IsMember({"f32", "f64"}))->capture_default_str();
+  app.add_option("--threads", o.threads, "0: as OMP_NUM_THREADS says, or all")->check(CLI::Range(0, 1024))->capture_default_str();
+  app.add_option("--repeat", o.repeat, "runs after the first, of which the fastest counts")->check(CLI::Range(1, 10000))->capture_default_str();
+  try {
+    app.parse(argc, argv);
+    linnet::bench::run(o);
+  } catch (const CLI::CallForHelp& e) {
+    return app.exit(e);
+  } catch (const CLI::ParseError& e) {
+    fmt::print(stderr, "ntk: {}; see --help\n", e.what());
+    return 2;
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "ntk: {}\n", e.what());
+    return 1;
+  }
+}

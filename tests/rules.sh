@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# The rules of ARCHITECTURE.md that a look at the text can check. One line for each, then "N passed, N failed".
+#   tests/rules.sh [INCLUDE [COMPILER]]   INCLUDE: a folder in which linnet/ is this tree; without it the headers are not compiled
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+passed=0 failed=0
+rule() {  # rule TEXT FINDINGS: no findings, no offence
+  if [[ -z $2 ]]; then
+    passed=$((passed + 1)); printf 'ok    %s\n' "$1"
+  else
+    failed=$((failed + 1)); printf 'FAIL  %s\n%s\n' "$1" "$2"
+  fi
+}
+sources() { find autodiff nn ntk predict linnet.h -name '*.cpp' -o -name '*.h' | sort; }
+all_sources() { find autodiff nn ntk predict tests examples bench linnet.h -name '*.cpp' -o -name '*.h' | sort; }
+# Headers that are installed: those that the meson files name.
+public_headers() { for f in autodiff nn ntk predict; do grep -h -A3 'headers +=' $f/meson.build | grep -o "'[a-z_]*\.h'" | tr -d "'" | sed "s|^|$f/|"; done; }
+installed=$(public_headers)
+offences() { grep -nE "$@" || true; }
+
+rule 'OpenMP is in autodiff/kernels/parallel.cpp alone' "$(offences '#pragma omp|<omp\.h>|omp_[a-z]+\(' $(sources | grep -v '^autodiff/kernels/parallel.cpp$'))"
+rule 'no OpenMP reduction or atomic' "$(offences '#pragma omp.*(reduction|atomic)' $(sources))"
+rule 'no fast-math' "$(offences 'ffast-math|Ofast|fassociative-math' $(find . -name meson.build -not -path './build*'))"
+rule 'no std::*_distribution in the library' "$(offences 'std::[a-z_]+_distribution' $(sources))"
+rule 'no Eigen and no fmt in public headers but eigen.h' "$(offences '#include *<(Eigen|unsupported|fmt)' $(public_headers | grep -v '^autodiff/eigen.h$') linnet.h)"
+rule 'public headers include public headers only' "$(for h in $(public_headers); do
+  grep -o '#include "linnet/[^"]*"' $h | sed 's|#include "linnet/||; s|"||' | while read -r i; do grep -qx "$i" <<<"$installed" || echo "$h includes $i, which is not installed"; done; done)"
+rule 'autodiff knows no other folder' "$(offences '#include "linnet/(nn|ntk|predict)/' $(sources | grep '^autodiff/'))"
+rule 'nn knows autodiff alone' "$(offences '#include "linnet/(ntk|predict)/' $(sources | grep '^nn/'))"
+rule 'ntk knows autodiff alone' "$(offences '#include "linnet/(nn|predict)/' $(sources | grep '^ntk/'))"
+rule 'predict does not know nn' "$(offences '#include "linnet/nn/' $(sources | grep '^predict/'))"
+rule 'values and tapes know no program runner' "$(offences '#include "linnet/autodiff/(transform|plan|executor|linear_map|derivative)' autodiff/{shape,array,tape,program,primitive}.{h,cpp} autodiff/tree.h autodiff/ops.h autodiff/ops/{declare,families}.h)"
+rule 'transformations know no plan and no executor' "$(offences '#include "linnet/autodiff/(plan|executor)' autodiff/transform.h autodiff/ops/*.cpp)"
+rule 'matrix products are in kernels/gemm.cpp' "$(offences '\.noalias\(\)|Eigen/(Dense|LU|Cholesky|Eigenvalues|SVD|QR)' $(sources | grep -v '^autodiff/kernels/'))"
+rule 'no file over 600 lines' "$(for f in $(all_sources); do n=$(wc -l <"$f"); ((n <= 600)) || echo "$f: $n lines"; done)"
+rule 'every file opens with a comment or a guard' "$(for f in $(all_sources); do head -1 "$f" | grep -qE '^(//|#)' || echo "$f"; done)"
+
+if (($# > 0)); then
+  for h in $(public_headers) linnet.h; do
+    rule "linnet/${h#./} compiles alone" "$(printf '#include "linnet/%s"\n' "$h" | ${2:-g++} -std=c++20 -fsyntax-only -Wall -Wextra -isystem /usr/include/eigen3 -I "$1" -x c++ - 2>&1 || true)"
+  done
+fi
+echo "$passed passed, $failed failed"
+((failed == 0))
