@@ -5,6 +5,7 @@
 #include "linnet/autodiff/derivative.h"
 #include "linnet/autodiff/error.h"
 #include "linnet/autodiff/npy.h"
+#include "linnet/autodiff/numerics.h"
 #include "linnet/autodiff/ops.h"
 #include "linnet/autodiff/primitive.h"
 #include "linnet/autodiff/program.h"

@@ -3,6 +3,7 @@
 
 #include "linnet/autodiff/kernels/decompositions.h"
 #include "linnet/autodiff/kernels/parallel.h"
+#include "linnet/autodiff/kernels/vector_math.h"
 #include "linnet/autodiff/npy_format.h"
 
 #include <Eigen/Core>
@@ -67,6 +68,7 @@ std::string config() {
   line("compiler", compiler());
   line("eigen", fmt::format("{}.{}.{}", EIGEN_WORLD_VERSION, EIGEN_MAJOR_VERSION, EIGEN_MINOR_VERSION));
   line("decompositions", decompositions_provider());
+  line("vector math", vector_math_provider());
   line("archives", detail::archive_provider());
   line("threads", fmt::format("{}", threads()));
   line("blocks", "strips of 2048 elements; products in panels of 128 rows, 256 from 1024 rows on; caches taken as 32 KiB, 1 MiB, 8 MiB");

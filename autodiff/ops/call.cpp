@@ -48,6 +48,11 @@ Var custom_tangent(const Body& body, std::span<const Var> in, std::span<const Va
   if (rule.outputs.size() != results.size()) fail<ShapeError>("custom_jvp: the function has {} results, its jvp answers {} tangents", results.size(), rule.outputs.size());
   for (std::size_t k = 0; k < results.size(); ++k)
     if (rule.shape(rule.outputs[k]) != results[k]) fail<ShapeError>("custom_jvp: result {} is {}, its tangent {}", k, results[k], rule.shape(rule.outputs[k]));
+  try {
+    check_linear(rule, static_cast<int>(n));
+  } catch (const TraceError& e) {
+    fail<TraceError>("custom_jvp: the jvp is not linear in the tangents: {}", e.what());
+  }
   // Written as a program of tangents and primals, it is inlined with tangents on their tape and primals on theirs, so that residuals are found.
   std::vector<Var> out = inline_program(rule, operands);
   if (out.size() == 1) return out[0];

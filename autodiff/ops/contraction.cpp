@@ -115,11 +115,7 @@ Matrices matrices(const Var& x, const Roles& r) {
 std::span<const Primitive* const> contraction_primitives() { return family; }
 
 Var dot(const Var& left, const Var& right, DotFlags flags) {
-  std::array in{left, right};
-  if (Tape* const tape = newest(in))  // a constant is reshaped there too
-    for (Var& v : in)
-      if (v.is_constant()) v = tape->take_in(v);
-  const auto& [a, b] = in;
+  const auto [a, b] = on_one_tape(std::array{left, right});
   const Shape x = a.shape(), y = b.shape();
   const auto [ta, tb] = flags;
   if (x.rank() == 0 || y.rank() == 0) fail<ShapeError>("dot: operands need at least one axis, got {} and {}; use * with scalars", x, y);

@@ -21,7 +21,10 @@ namespace linnet::autodiff {
 template <class T> using Flat = Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1>>;
 template <class T> using ConstFlat = Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>>;
 
-// y = F(x...) elementwise, F of `arity` array expressions, or F(c, x...) where the instruction has a scalar attribute.
+// A function of whole packets in memory, as kernels/vector_math.h has them.
+template <class T> using PacketFunction = void (*)(const T* x, T* y, Index n);
+
+// y = F(x...) elementwise, F of `arity` array expressions, or F(c, x...) where the instruction has a scalar attribute; or a PacketFunction.
 template <class T, auto F, int arity, bool scalar> void map_kernel(const Attributes& attributes, const T* const* in, T* out, Index n) {
   constexpr Index packet = 16, block = 256;
   [[maybe_unused]] T c = 0;
@@ -29,7 +32,8 @@ template <class T, auto F, int arity, bool scalar> void map_kernel(const Attribu
   auto whole = [&](const T* const* from, T* to, Index m) {  // `to` aligned, m whole packets
     auto x = [&](int i) { return ConstFlat<T>(from[i], m); };
     Flat<T> y(to, m);
-    if constexpr (scalar) y = F(c, x(0));
+    if constexpr (std::is_convertible_v<decltype(F), PacketFunction<T>>) F(from[0], to, m);
+    else if constexpr (scalar) y = F(c, x(0));
     else if constexpr (arity == 1) y = F(x(0));
     else if constexpr (arity == 2) y = F(x(0), x(1));
     else y = F(x(0), x(1), x(2));
@@ -62,6 +66,13 @@ template <auto F, auto slope> constexpr Primitive unary(std::string_view name) {
   p.infer = same_shapes;
   p.map = map_kernels<F, 1>;
   p.jvp = [](const Rule& r, int, Var t) { return t * slope(r.in[0], r.out); };
+  return p;
+}
+
+// The same with a function of packets in double.
+template <auto F, PacketFunction<double> in_double, auto slope> constexpr Primitive unary(std::string_view name) {
+  Primitive p = unary<F, slope>(name);
+  p.map.f64 = map_kernel<double, in_double, 1, false>;
   return p;
 }
 

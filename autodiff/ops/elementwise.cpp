@@ -1,6 +1,8 @@
 // Elementwise primitives: one record each. Operands have one shape; broadcasting is an instruction of its own, so no rule undoes it.
 #include "linnet/autodiff/ops/declare.h"
 
+#include "linnet/autodiff/kernels/vector_math.h"
+
 #include <cmath>
 #include <limits>
 #include <numbers>
@@ -68,7 +70,7 @@ constexpr Primitive log_p = unary<[](auto x) { return x.log(); }, [](Var x, Var)
 constexpr Primitive sqrt_p = unary<[]<class X>(X x) { return x.unaryExpr(SqrtToInfinity<typename X::Scalar>()); }, [](Var, Var y) { return 0.5 / y; }>("sqrt");
 constexpr Primitive sin_p = unary<[](auto x) { return x.sin(); }, [](Var x, Var) { return cos(x); }>("sin");
 constexpr Primitive cos_p = unary<[](auto x) { return x.cos(); }, [](Var x, Var) { return -sin(x); }>("cos");
-constexpr Primitive erf_p = unary<[](auto x) { return x.erf(); }, [](Var x, Var) { return 2 * std::numbers::inv_sqrtpi * exp(-square(x)); }>("erf");
+constexpr Primitive erf_p = unary<[](auto x) { return x.erf(); }, erf_packets, [](Var x, Var) { return 2 * std::numbers::inv_sqrtpi * exp(-square(x)); }>("erf");
 // Scalar: in the tail the usual erfc of doubles is wrong by up to four units in the last place, and that of long doubles is not.
 constexpr auto complement = [](auto x) {
   return x.unaryExpr([](auto v) {
@@ -80,7 +82,7 @@ constexpr auto complement = [](auto x) {
 constexpr Primitive erfc_p = unary<complement, [](Var x, Var) { return -2 * std::numbers::inv_sqrtpi * exp(-square(x)); }>("erfc");
 constexpr Primitive expm1_p = unary<[](auto x) { return x.expm1(); }, [](Var x, Var) { return exp(x); }>("expm1");
 constexpr Primitive log1p_p = unary<[](auto x) { return x.log1p(); }, [](Var x, Var) { return 1.0 / (1.0 + x); }>("log1p");
-constexpr Primitive tanh_p = unary<[](auto x) { return x.tanh(); }, [](Var, Var y) { return 1.0 - square(y); }>("tanh");
+constexpr Primitive tanh_p = unary<[](auto x) { return x.tanh(); }, tanh_packets, [](Var, Var y) { return 1.0 - square(y); }>("tanh");
 
 // Scalar: Eigen's own power loses digits for large exponents.
 constexpr auto power = [](auto x, auto y) { return x.binaryExpr(y, [](auto a, auto b) { return std::pow(a, b); }); };

@@ -10,7 +10,7 @@ using namespace linnet::autodiff;
 TEST_CASE("the configuration has a line for every fact") {
   const std::string text = config();
   std::size_t at = 0;
-  for (const char* what : {"linnet ", "instructions ", "compiler ", "eigen ", "decompositions ", "archives ", "threads ", "blocks "}) {
+  for (const char* what : {"linnet ", "instructions ", "compiler ", "eigen ", "decompositions ", "vector math ", "archives ", "threads ", "blocks "}) {
     CAPTURE(what);
     CHECK(text.substr(at, std::string_view(what).size()) == what);
     const std::size_t end = text.find('\n', at);
