@@ -34,35 +34,54 @@ Shape output_shape(const char* operation, const Apply& f, const Tree<Shape>& par
   return out;
 }
 
+// Where every example is the same, values cannot tell: a mean over them is each of them. Then the derivative of the first output in the second example.
+template <Scalar T> void check_independent_of_copies(const char* operation, const Apply& f, const Tree<Array<T>>& params, const Array<T>& both) {
+  const auto map = linearize([&](const Var& x, const Tree<Var>& p) { return f(p, x); }, both, params);
+  Array<T> tangent(both.shape());
+  for (Index i = both.size() / 2; i < both.size(); ++i) tangent.data()[i] = static_cast<T>(1.0 / static_cast<double>(1 + i));
+  const Array<T> out = map.jvp(tangent);
+  const T bound = 64 * std::numeric_limits<T>::epsilon() * max_abs(out);
+  for (Index i = 0; i < out.size() / 2; ++i)
+    if (std::abs(out.data()[i]) > bound) fail<TraceError>("{}: f mixes examples (output {} of example 0 changes with a change of example 1); pass Options{{.independent = false}}", operation, i);
+}
+
 template <Scalar T> void check_independent(const char* operation, const Apply& f, const Tree<Array<T>>& params, const Array<T>& x) {
   const Index n = x.shape()[0];
   if (n < 2 || x.size() == 0) return;
+  const Array<T> first = x.rows(0, 1);
+  Index with = n - 1;  // the last that differs from the first
+  while (with > 0 && std::equal(first.begin(), first.end(), x.data() + with * first.size())) --with;
+  const bool copies = with == 0;
+  if (copies) with = 1;
+  const Array<T> last = x.rows(with, 1);
   Array<T> both(x.shape().with(0, 2));
-  const Array<T> first = x.rows(0, 1), last = x.rows(n - 1, 1);
-  std::copy(first.begin(), first.end(), both.begin());
-  std::copy(last.begin(), last.end(), both.begin() + first.size());
+  std::copy(last.begin(), last.end(), std::copy(first.begin(), first.end(), both.begin()));
   const Array<T> together = evaluate(f, params, both), a = evaluate(f, params, first), b = evaluate(f, params, last);
   if (together.size() != 2 * a.size()) fail<ShapeError>("{}: f takes two examples to {} and one to {}; it must keep the leading axis and nothing else may depend on it", operation, together.shape(), a.shape());
   const double scale = std::max(static_cast<double>(max_abs(together)), static_cast<double>(max_abs(a))), bound = 64 * std::numeric_limits<T>::epsilon() * scale;
   for (Index i = 0; i < together.size(); ++i) {
     const double change = std::abs(static_cast<double>(together.data()[i]) - static_cast<double>(i < a.size() ? a.data()[i] : b.data()[i - a.size()]));
     if (change > bound)
-      fail<TraceError>("{}: f mixes examples (output {} of example {} changes by {:.3g} when example {} is present); pass Options{{.independent = false}}", operation, i % a.size(), i < a.size() ? 0 : n - 1, change, i < a.size() ? n - 1 : 0);
+      fail<TraceError>("{}: f mixes examples (output {} of example {} changes by {:.3g} when example {} is present); pass Options{{.independent = false}}", operation, i % a.size(), i < a.size() ? 0 : with, change, i < a.size() ? with : 0);
   }
+  if (copies) check_independent_of_copies(operation, f, params, both);
 }
 
-template <Scalar T> void fail_not_finite(const char* operation, const Apply& f, const Tree<Array<T>>& params, const Array<T>& x) {
+namespace {
+
+// The first instruction of f with a result that is not finite, for x in parts of so many examples.
+template <Scalar T> void check_instructions(const char* operation, const Apply& f, const Tree<Array<T>>& params, const Array<T>& x, Index part) {
   const Tree<Shape> shapes = shapes_of(params);
   std::vector<Shape> all = detail::shapes(shapes);
-  all.push_back(x.shape().with(0, 1));
+  all.push_back(x.shape().with(0, part));
   auto p = std::make_shared<Program>(trace(flat(f, shapes), all));
   p->outputs.clear();
   for (int v = p->first_instruction(); v < p->n_values(); ++v) p->outputs.push_back(v);
   Executor<T> executor(p);
-  for (Index n = 0; n < x.shape()[0]; ++n) {
-    const Array<T> one = x.rows(n, 1);
+  for (Index n = 0; n < x.shape()[0]; n += part) {
+    const Array<T> some = x.rows(n, part);
     std::vector<const T*> in;
-    for (const ArrayView<T>& v : detail::views<T>(params, one)) in.push_back(v.data);
+    for (const ArrayView<T>& v : detail::views<T>(params, some)) in.push_back(v.data);
     std::vector<Array<T>> out;
     std::vector<T*> to;
     for (const int v : p->outputs) out.push_back(Array<T>::uninitialized(p->shape(v)));
@@ -71,16 +90,23 @@ template <Scalar T> void fail_not_finite(const char* operation, const Apply& f, 
     for (std::size_t k = 0; k < out.size(); ++k)
       if (const Index at = first_not_finite(std::span<const T>(out[k].values())); at >= 0) {
         const Instruction& c = p->code[k];
-        fail<NumericalError>("{}: the result is not finite: {}{} gives {} at {} of {} for example {}; scale the inputs or parameters, or compute in double", operation,
-                             c.path->empty() ? "" : *c.path + ": ", c.primitive->name, out[k].data()[at], position(at, c.shape), c.shape, n);
+        fail<NumericalError>("{}: the result is not finite: {}{} gives {} at {} of {}{}; scale the inputs or parameters, or compute in double", operation,
+                             c.path->empty() ? "" : *c.path + ": ", c.primitive->name, out[k].data()[at], position(at, c.shape), c.shape, part == x.shape()[0] ? "" : fmt::format(" for example {}", n));
       }
   }
+}
+
+}  // namespace
+
+template <Scalar T> void fail_not_finite(const char* operation, const Apply& f, const Tree<Array<T>>& params, std::vector<const Array<T>*> sets, bool independent) {
+  for (const Array<T>* x : sets)
+    if (const Index n = x->shape()[0]; n > 0) check_instructions(operation, f, params, *x, independent ? 1 : n);
   fail<NumericalError>("{}: the result is not finite although f is: a derivative of f is infinite, or a product overflows; scale the inputs or parameters, or compute in double", operation);
 }
 
 #define LINNET_INSTANTIATE(T)                                                                                          \
   template void check_independent(const char*, const Apply&, const Tree<Array<T>>&, const Array<T>&);                  \
-  template void fail_not_finite(const char*, const Apply&, const Tree<Array<T>>&, const Array<T>&);
+  template void fail_not_finite(const char*, const Apply&, const Tree<Array<T>>&, std::vector<const Array<T>*>, bool);
 LINNET_INSTANTIATE(float)
 LINNET_INSTANTIATE(double)
 

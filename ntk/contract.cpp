@@ -3,13 +3,12 @@
 #include "linnet/ntk/gram.h"
 
 #include "linnet/autodiff/executor.h"
-#include "linnet/autodiff/fail.h"
 #include "linnet/autodiff/kernels/gemm.h"
 #include "linnet/autodiff/kernels/parallel.h"
+#include "linnet/ntk/progress.h"
 #include "linnet/ntk/tile.h"
 
 #include <atomic>
-#include <chrono>
 #include <map>
 #include <optional>
 
@@ -20,36 +19,6 @@ using namespace autodiff;
 
 constexpr Index kernel_tile = 384;  // rows of a tile of the kernel
 constexpr Index light_tile = 192;   // examples of a tile of the lefts' products
-
-// What the tiles' loop tells the caller, from the calling thread only, and whether he wants to go on.
-class Reporter {
- public:
-  Reporter(const ProgressFunction& f, std::size_t total) : f_(f), total_(total) {}
-  bool cancelled() const { return cancelled_; }
-  void done() {
-    const std::size_t n = ++done_;
-    if (!f_ || thread_index() != 0 || cancelled_) return;
-    const double now = seconds();
-    if (now - last_ >= 0.1) tell(n, now);
-  }
-  void finish() {
-    if (f_ && !cancelled_) tell(done_, seconds());
-    if (cancelled_) fail<NumericalError>("ntk: cancelled by the progress function after {} of {} tiles", done_.load(), total_);
-  }
-
- private:
-  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
-  void tell(std::size_t n, double now) {
-    last_ = now;
-    if (!f_({"kernel tiles", n, total_, now})) cancelled_ = true;
-  }
-  const ProgressFunction& f_;
-  std::size_t total_;
-  std::atomic<std::size_t> done_{0};
-  std::atomic<bool> cancelled_{false};
-  double last_ = 0;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 // Every value of the plan for one set of examples.
 template <class T> struct Side {
@@ -179,16 +148,16 @@ template <class T> struct Contractor {
 
   void pack(Side<T>& side) const {
     std::vector<std::pair<int, Index>> items;  // value, tile
-    auto add = [&](int v, Index rows, Index depth, Index height) {
+    auto add = [&](int v, Index outputs, Index height) {  // so many outputs of an example are rows of their own
       if (v < 0 || side.tiles.count(v)) return;
-      const auto& p = side.tiles[v] = Packed<T>(rows, depth, height);
+      const auto& p = side.tiles[v] = Packed<T>(side.n * outputs, value(v).width * (value(v).varies == Varies::both ? O / outputs : 1), height);
       for (Index i = 0; i < p.tiles(); ++i) items.emplace_back(v, i);
     };
     for (const auto& t : plan.terms) {
       if (!t.packed) continue;
-      for (const int v : {t.a, t.b}) add(v, side.n * R, value(v).width * (O / R), tile * R);
+      for (const int v : {t.a, t.b}) add(v, R, tile * R);
       for (const auto& pair : t.left)
-        for (const int v : pair) add(v, side.n, value(v).width, R > 1 ? light_tile : tile);
+        for (const int v : pair) add(v, 1, R > 1 ? light_tile : tile);
     }
     parallel_for(static_cast<Index>(items.size()), [&](Index k) {
       const auto [v, i] = items[static_cast<std::size_t>(k)];
@@ -332,28 +301,11 @@ template <class T> struct Contractor {
 
   void add_materialized(int v, const Side<T>& x, const Side<T>& y, const Tile& at, T* acc, Index ld) const {
     thread_local Buffer<T> B;
-    const auto [varies, rows, width] = value(v);
-    const Index w = width * (plan.traced ? O : 1), r = at.rows(R), c = at.columns(R);
+    const Index w = value(v).width * (plan.traced ? O : 1), r = at.rows(R), c = at.columns(R);
     B.resize(static_cast<std::size_t>(r * c));
-    if (varies == Varies::both) gemm(false, true, r, c, w, of(x, v) + at.i0 * R * w, of(y, v) + at.j0 * R * w, B.data());
-    else spread_product(v, x, y, at, B);
+    gemm(false, true, r, c, w, of(x, v) + at.i0 * R * w, of(y, v) + at.j0 * R * w, B.data());
     for (Index e = 0; e < r; ++e)
       for (Index f = 0; f < c; ++f) acc[e * ld + f] += B[static_cast<std::size_t>(e * c + f)];
-  }
-
-  // A gradient that does not depend on the example or the cotangent: its rows are looked up lane by lane.
-  void spread_product(int v, const Side<T>& x, const Side<T>& y, const Tile& at, Buffer<T>& B) const {
-    const Index n = at.i1 - at.i0, m = at.j1 - at.j0, w = value(v).width;
-    auto row = [&](const Side<T>& side, Index e, Index o) { return of(side, v) + Lanes{side.n, O}.lane(value(v).varies, Varies::both, e * O + o) * w; };
-    for (Index e = 0; e < n; ++e)
-      for (Index o = 0; o < R; ++o)
-        for (Index g = 0; g < m; ++g)
-          for (Index q = 0; q < R; ++q) {
-            T sum = 0;
-            for (Index p = 0; p < O / R; ++p)
-              for (Index k = 0; k < w; ++k) sum += row(x, at.i0 + e, o + p)[k] * row(y, at.j0 + g, q + p)[k];
-            B[static_cast<std::size_t>(((e * R + o) * m + g) * R + q)] = sum;
-          }
   }
 
   void contract(const Side<T>& x, const Side<T>& y, const std::vector<Buffer<T>>& light, const Tile& at, T* acc, Index ld) const {
@@ -367,17 +319,18 @@ template <class T> struct Contractor {
     }
   }
 
+  // Without x1 (n1 is 0; where there are no features there is no pointer) of x2 with itself.
   bool run(const T* x2, Index n2, const T* x1, Index n1, T* out, const ProgressFunction& progress) const {
     const Side<T> rows = evaluate(x2, n2);
     std::optional<Side<T>> other;
-    if (x1) other = evaluate(x1, n1);
+    if (n1) other = evaluate(x1, n1);
     const Side<T>& columns = other ? *other : rows;
     const std::vector<Buffer<T>> light = all_lefts(rows, columns);
     const Index down = (n2 + tile - 1) / tile, across = (columns.n + tile - 1) / tile, ld = columns.n * R;
     std::vector<std::array<Index, 2>> pairs;
     for (Index i = down - 1; i >= 0; --i)
       for (Index j = 0; j < (other ? across : i + 1); ++j) pairs.push_back({i, j});
-    Reporter reporter(progress, pairs.size());
+    Reporter reporter("ntk", progress, "kernel tiles", pairs.size());
     std::atomic<bool> finite{true};
     parallel_for(static_cast<Index>(pairs.size()), [&](Index k) {
       if (reporter.cancelled()) return;
@@ -414,7 +367,7 @@ template <class T> struct Contractor {
 
 template <Scalar T> bool run_gram(const GramPlan& plan, const Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, T* out, const Options& options) {
   const Contractor<T> c{plan, params};
-  return x2 ? c.run(x2, n2, x1, n1, out, options.progress) : c.run(x1, n1, nullptr, 0, out, options.progress);
+  return n2 ? c.run(x2, n2, x1, n1, out, options.progress) : c.run(x1, n1, nullptr, 0, out, options.progress);
 }
 template bool run_gram(const GramPlan&, const Views<float>&, const float*, Index, const float*, Index, float*, const Options&);
 template bool run_gram(const GramPlan&, const Views<double>&, const double*, Index, const double*, Index, double*, const Options&);

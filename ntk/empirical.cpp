@@ -4,8 +4,10 @@
 #include "linnet/autodiff/kernels/gemm.h"
 #include "linnet/ntk/check.h"
 #include "linnet/ntk/gram.h"
+#include "linnet/ntk/progress.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace linnet::ntk {
 
@@ -50,16 +52,22 @@ template <class T> struct Question {
   const Array<T>& rows() const { return x2 ? *x2 : x1; }
 };
 
+// ShapeError if there are none.
+Index outputs_of(const char* operation, const Apply& f, const Tree<Shape>& params, const Shape& x) {
+  const Shape out = output_shape(operation, f, params, x);
+  const Index outputs = out.size(1, out.rank());
+  if (outputs == 0) fail<ShapeError>("{}: f has no outputs: it takes {} to {}", operation, x, out);
+  return outputs;
+}
+
 template <class T> void check(Question<T>& q) {
   check_finite(q.operation, "params", q.params);
   check_finite(q.operation, q.x2 ? "x1" : "x", q.x1);
   if (q.x2) check_finite(q.operation, "x2", *q.x2);
   const Tree<Shape> shapes = shapes_of(q.params);
-  const Shape out = output_shape(q.operation, q.f, shapes, q.x1.shape());
+  q.outputs = outputs_of(q.operation, q.f, shapes, q.x1.shape());
   q.n1 = q.x1.shape()[0];
   q.n2 = q.rows().shape().rank() ? q.rows().shape()[0] : 0;
-  q.outputs = out.size(1, out.rank());
-  if (q.outputs == 0) fail<ShapeError>("{}: f has no outputs: it takes {} to {}", q.operation, q.x1.shape(), out);
   if (q.x2) {
     if (q.x2->shape().rank() != q.x1.shape().rank() || q.x2->shape().with(0, 0) != q.x1.shape().with(0, 0))
       fail<ShapeError>("{}: x2 {} and x1 {} must agree in all axes but the leading one", q.operation, q.x2->shape(), q.x1.shape());
@@ -81,9 +89,14 @@ Shape one_example(const Shape& x) { return x.with(0, 1); }
 // Columns of J(x2) J(x1)^T: the cotangents of a group of rows of x1, pulled back and pushed forward. Independent examples are groups of their own, and the
 // pull back sees no other; otherwise the whole batch is inside.
 template <class T> void by_vector_products(const Question<T>& q, T* out) {
+  if (q.params.leaves().empty()) {  // no tangents to push forward
+    std::fill_n(out, q.n2 * q.R() * q.n1 * q.R(), T(0));
+    return;
+  }
   const auto f = [&](const Tree<Var>& p, const Var& x) { return q.f(p, x); };
   const auto onto = linearize(f, q.params, q.rows());
   const Index O = q.outputs, R = q.R(), ld = q.n1 * R, group = q.options.independent ? 1 : q.n1, columns = std::min<Index>(group * O, 32);
+  Reporter reporter(q.operation, q.options.progress, "kernel columns", static_cast<std::size_t>(q.n1 / group));
   for (Index first = 0; first < q.n1; first += group) {
     const auto from = linearize(f, q.params, q.options.independent ? q.x1.rows(first, group) : q.x1);
     const Shape cotangent = from.value().shape();
@@ -100,9 +113,10 @@ template <class T> void by_vector_products(const Question<T>& q, T* out) {
           else for (Index o = 0; o < O; ++o) out[(n * O + o) * ld + column] = row[o];
         }
     }
-    if (q.options.progress && !q.options.progress({"kernel columns", static_cast<std::size_t>(first + group), static_cast<std::size_t>(q.n1), 0}))
-      fail<NumericalError>("{}: cancelled by the progress function after {} of {} examples", q.operation, first + group, q.n1);
+    reporter.done();
+    reporter.check();
   }
+  reporter.finish();
   if (!q.x2)
     for (Index i = 0; i < ld; ++i)
       for (Index j = 0; j < i; ++j) out[j * ld + i] = out[i * ld + j];
@@ -152,34 +166,39 @@ template <class T> Method chosen(const Question<T>& q) {
   return best;
 }
 
-template <class T> Array<T> answer(Question<T> q) {
+// The kernel of a question whose arguments were checked; whether it is finite. A plan serves questions of any number of examples.
+template <class T> bool run(const Question<T>& q, const std::optional<GramPlan>& plan, T* out) {
+  if (plan) return run_gram(*plan, autodiff::detail::views<T>(q.params), q.x1.data(), q.n1, q.x2 ? q.x2->data() : nullptr, q.x2 ? q.n2 : 0, out, q.options);
+  by_vector_products(q, out);
+  return first_not_finite(std::span<const T>(out, static_cast<std::size_t>(q.n2 * q.R() * q.n1 * q.R()))) < 0;
+}
+
+// The plan of the method to be taken, none for vector products; NumericalError if there is not the memory for it.
+template <class T> std::optional<GramPlan> planned(const Question<T>& q) {
+  const Method method = chosen(q);
+  std::optional<GramPlan> plan;
+  if (method != Method::vector_products)
+    plan = plan_gram(q.f, shapes_of(q.params), one_example(q.x1.shape()), q.n1, q.n2, q.traced, method == Method::structured ? Contraction::automatic : Contraction::materialized);
+  check_memory(q, plan ? gram_bytes<T>(*plan, q.n1, q.x2 ? q.n2 : 0) : 0);
+  return plan;
+}
+
+template <class T> [[noreturn]] void fail_not_finite(const Question<T>& q) {
+  ntk::fail_not_finite(q.operation, q.f, q.params, q.x2 ? std::vector{q.x2, &q.x1} : std::vector{&q.x1}, q.options.independent);
+}
+
+template <class T> Array<T> answer(Question<T>& q) {
   check(q);
   Array<T> kernel = Array<T>::uninitialized({q.n2 * q.R(), q.n1 * q.R()});
   if (kernel.size() == 0) return kernel;
-  const Method method = chosen(q);
-  bool finite = false;
-  if (method == Method::vector_products) {
-    check_memory(q, 0);
-    by_vector_products(q, kernel.data());
-    finite = first_not_finite(std::span<const T>(kernel.values())) < 0;
-  } else {
-    const GramPlan plan = plan_gram(q.f, shapes_of(q.params), one_example(q.x1.shape()), q.n1, q.n2, q.traced, method == Method::structured ? Contraction::automatic : Contraction::materialized);
-    check_memory(q, gram_bytes<T>(plan, q.n1, q.x2 ? q.n2 : 0));
-    const Views<T> params = autodiff::detail::views<T>(q.params);
-    finite = run_gram(plan, params, q.x1.data(), q.n1, q.x2 ? q.x2->data() : nullptr, q.n2, kernel.data(), q.options);
-  }
-  if (!finite) fail_not_finite(q.operation, q.f, q.params, q.x2 ? *q.x2 : q.x1);
+  if (!run(q, planned(q), kernel.data())) fail_not_finite(q);
   return kernel;
 }
 
-template <class T> Index outputs_of(const char* operation, const Apply& f, const Tree<Array<T>>& params, const Array<T>& x) {
-  const Shape out = output_shape(operation, f, shapes_of(params), x.shape());
-  return out.size(1, out.rank());
-}
-
 template <class T> FullKernel<T> full_kernel(const Apply& f, const Tree<Array<T>>& params, const Array<T>* x2, const Array<T>& x1, const Options& options) {
-  Array<T> k = answer(Question<T>{"ntk::full", f, params, x1, x2, options, false});
-  return {std::move(k), (x2 ? *x2 : x1).shape()[0], x1.shape()[0], outputs_of("ntk::full", f, params, x1)};
+  Question<T> q{"ntk::full", f, params, x1, x2, options, false};
+  Array<T> k = answer(q);
+  return {std::move(k), q.n2, q.n1, q.outputs};
 }
 
 template <class T> Array<T> nngp_of(const Apply& f, const Tree<Array<T>>& params, const Array<T>* x2, const Array<T>& x1) {
@@ -187,9 +206,9 @@ template <class T> Array<T> nngp_of(const Apply& f, const Tree<Array<T>>& params
   auto outputs = [&](const char* name, const Array<T>& x) {
     check_finite(operation, "params", params);
     check_finite(operation, name, x);
-    output_shape(operation, f, shapes_of(params), x.shape());
+    outputs_of(operation, f, shapes_of(params), x.shape());
     Array<T> y = compile([&](const Tree<Var>& p, const Var& v) { return f(p, v); }, params, x)(params, x);
-    if (first_not_finite(std::span<const T>(y.values())) >= 0) fail_not_finite(operation, f, params, x);
+    if (first_not_finite(std::span<const T>(y.values())) >= 0) ntk::fail_not_finite(operation, f, params, std::vector{&x}, false);
     return y;
   };
   const Array<T> y1 = outputs(x2 ? "x1" : "x", x1), y2 = x2 ? outputs("x2", *x2) : y1;
@@ -209,25 +228,39 @@ template <class T> Array<T> nngp_of(const Apply& f, const Tree<Array<T>>& params
 template <Scalar T> FullKernel<T> full(const Apply& f, const Tree<Array<T>>& params, const Array<T>& x, const Options& options) { return full_kernel(f, params, static_cast<const Array<T>*>(nullptr), x, options); }
 template <Scalar T> FullKernel<T> full(const Apply& f, const Tree<Array<T>>& params, const Array<T>& x2, const Array<T>& x1, const Options& options) { return full_kernel(f, params, &x2, x1, options); }
 template <Scalar T> TracedKernel<T> traced(const Apply& f, const Tree<Array<T>>& params, const Array<T>& x, const Options& options) {
-  Array<T> k = answer(Question<T>{"ntk::traced", f, params, x, nullptr, options, true});
-  return {std::move(k), outputs_of("ntk::traced", f, params, x)};
+  Question<T> q{"ntk::traced", f, params, x, nullptr, options, true};
+  Array<T> k = answer(q);
+  return {std::move(k), q.outputs};
 }
 template <Scalar T> TracedKernel<T> traced(const Apply& f, const Tree<Array<T>>& params, const Array<T>& x2, const Array<T>& x1, const Options& options) {
-  Array<T> k = answer(Question<T>{"ntk::traced", f, params, x1, &x2, options, true});
-  return {std::move(k), outputs_of("ntk::traced", f, params, x1)};
+  Question<T> q{"ntk::traced", f, params, x1, &x2, options, true};
+  Array<T> k = answer(q);
+  return {std::move(k), q.outputs};
 }
 
 template <Scalar T> Array<T> diagonal(const Apply& f, const Tree<Array<T>>& params, const Array<T>& x, const Options& options) {
   constexpr Index block = 8;  // examples whose kernel is computed at once; only its diagonal is kept
+  if (!options.independent) fail<TraceError>("ntk::diagonal: f must treat examples independently; take the diagonal of ntk::full instead");
   Question<T> q{"ntk::diagonal", f, params, x, nullptr, options, false};
   check(q);
-  if (!options.independent) fail<TraceError>("ntk::diagonal: f must treat examples independently; take the diagonal of ntk::full instead");
   Array<T> d({q.n1, q.outputs});
-  for (Index first = 0; first < q.n1; first += block) {
-    const Index n = std::min(block, q.n1 - first);
-    const Array<T> k = answer(Question<T>{"ntk::diagonal", f, params, x.rows(first, n), nullptr, options, false});
-    for (Index i = 0; i < n * q.outputs; ++i) d.data()[first * q.outputs + i] = k.data()[i * (n * q.outputs + 1)];
+  if (q.n1 == 0) return d;
+  Options quiet = options;  // the blocks are what is told
+  quiet.progress = nullptr;
+  const auto some = [&](const Array<T>& part) { return Question<T>{q.operation, f, params, part, nullptr, quiet, false, part.shape()[0], part.shape()[0], q.outputs}; };
+  const Array<T> first = x.rows(0, std::min(block, q.n1));
+  const std::optional<GramPlan> plan = planned(some(first));
+  Reporter reporter(q.operation, options.progress, "diagonal blocks", static_cast<std::size_t>((q.n1 + block - 1) / block));
+  Array<T> k({first.shape()[0] * q.outputs, first.shape()[0] * q.outputs});
+  for (Index i = 0; i < q.n1; i += block) {
+    const Array<T> part = x.rows(i, std::min(block, q.n1 - i));
+    const Index rows = part.shape()[0] * q.outputs;
+    if (!run(some(part), plan, k.data())) fail_not_finite(q);
+    for (Index r = 0; r < rows; ++r) d.data()[i * q.outputs + r] = k.data()[r * (rows + 1)];
+    reporter.done();
+    reporter.check();
   }
+  reporter.finish();
   return d;
 }
 
@@ -235,7 +268,7 @@ template <Scalar T> Array<T> nngp(const Apply& f, const Tree<Array<T>>& params, 
 template <Scalar T> Array<T> nngp(const Apply& f, const Tree<Array<T>>& params, const Array<T>& x2, const Array<T>& x1) { return nngp_of(f, params, &x2, x1); }
 
 std::string explain(const Apply& f, const Tree<Shape>& params, const Shape& x, Index n1, Index n2, bool traced) {
-  output_shape("ntk::explain", f, params, x);
+  outputs_of("ntk::explain", f, params, x);
   const Shape example = one_example(x);
   const GramPlan structured = plan_gram(f, params, example, n1, n2, traced, Contraction::automatic), jacobian = plan_gram(f, params, example, n1, n2, traced, Contraction::materialized);
   const Sweeps s = sweeps(f, params, example);
@@ -244,8 +277,10 @@ std::string explain(const Apply& f, const Tree<Shape>& params, const Shape& x, I
     text += fmt::format("  {:<21}{:9.3g} GFLOP\n", name, flops_of(method, structured, jacobian, s, static_cast<double>(n1), static_cast<double>(n2)) / 1e9);
   for (const auto& c : structured.choices) {
     text += fmt::format("  {} {}: ", c.parameter, c.shape);
-    if (c.uses == 0) text += c.materialized > 0 || !c.factored ? "gradient materialized\n" : "not used\n";
-    else text += fmt::format("{} ({} use{}, {} position{}; multiply-adds {:.3g} by factors, {:.3g} materialized)\n", c.factored ? "factors" : "gradient materialized", c.uses, c.uses > 1 ? "s" : "", c.positions, c.positions == 1 ? "" : "s", c.factors, c.materialized);
+    const std::string uses = fmt::format("{} use{}, {} position{}", c.uses, c.uses > 1 ? "s" : "", c.positions, c.positions == 1 ? "" : "s");
+    if (c.uses == 0) text += "not used\n";
+    else if (c.positions == 0) text += fmt::format("gradient materialized (it has no factors; multiply-adds {:.3g})\n", c.materialized);
+    else text += fmt::format("{} ({}; multiply-adds {:.3g} by factors, {:.3g} materialized)\n", c.factored ? "factors" : "gradient materialized", uses, c.factors, c.materialized);
   }
   return text;
 }

@@ -32,7 +32,7 @@ struct Options {
   Method method = Method::structured;
   bool independent = true;     // false: f may mix examples; then vector_products with the whole batch inside
   std::size_t max_memory = 0;  // bytes for what is in flight; 0: no limit. Never changes a bit of the result.
-  autodiff::ProgressFunction progress;  // false cancels with a NumericalError that says so
+  autodiff::ProgressFunction progress{};  // false cancels with a NumericalError that says so
 };
 
 // Theta over rows (n, o): example-major, as f(x) flattens. Symmetric in bits where one set of examples was given.

@@ -4,6 +4,7 @@
 #include "linnet/autodiff/ops/families.h"
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 #include <set>
 
@@ -114,23 +115,26 @@ struct Decision {
   bool traced;
   std::set<int> shared;  // cotangents of weights that stay factored: a bias beside one costs nothing more
 
-  bool decide(const std::vector<const Piece*>& pieces, bool bias, double size, GramPlan::Choice& choice) {
+  bool decide(const std::vector<const Piece*>& pieces, bool bias, GramPlan::Choice& choice) {
     const double pairs = n1 * n2, o = outputs, blocks = traced ? o : o * o;
-    choice.materialized = pairs * size * blocks;
+    double gradients = 0, factors = 0;
+    choice.factors = std::numeric_limits<double>::infinity();
     bool fit = true, free = true;
     for (const Piece* a : pieces) {
       fit &= !a->right.is_zero() && a->left.is_zero() == bias;
       if (!fit) return false;
-      fit &= bias || (a->left.shape()[1] == pieces[0]->left.shape()[1] && (a->rows == 0 || a->left.shape()[1] == a->rows));
+      if (bias) fit &= a->rows == pieces[0]->rows;  // a gradient is kept as it lies, and must lie as the others do
+      else fit &= a->left.shape()[1] == pieces[0]->left.shape()[1] && (a->rows == 0 || a->left.shape()[1] == a->rows);
       if (!fit) return false;
       const double s = static_cast<double>(a->right.shape()[0]), width = static_cast<double>(a->right.shape()[1]), height = bias ? 0 : static_cast<double>(a->left.shape()[1]);
-      choice.materialized += (n1 + n2) * o * s * height * width;
+      gradients += (n1 + n2) * o * s * height * width;
       free &= shared.count(a->right.id()) > 0 || s == 1;
       for (const Piece* b : pieces)
-        choice.factors += pairs * s * (b->right.is_zero() ? 1 : static_cast<double>(b->right.shape()[0])) * (height + blocks * width + (traced ? 1 : blocks));
+        factors += pairs * s * (b->right.is_zero() ? 1 : static_cast<double>(b->right.shape()[0])) * (height + blocks * width + (traced ? 1 : blocks));
     }
     choice.positions = pieces[0]->right.shape()[0];
-    if (bias && free) choice.factors = 0;
+    choice.materialized += gradients;
+    choice.factors = bias && free ? 0 : factors;
     return choice.factors <= choice.materialized;
   }
 };
@@ -145,6 +149,11 @@ std::vector<char> choose(GramPlan& plan, const Program& map, const std::vector<U
   const Cut trial = cut_transpose(tape, map, plan.n_params, uses, factored, out);
   Decision decision{static_cast<double>(n1), static_cast<double>(n2), static_cast<double>(plan.outputs), plan.traced, {}};
   plan.choices.resize(shapes.size());
+  for (const Use& u : uses) {
+    GramPlan::Choice& choice = plan.choices[static_cast<std::size_t>(u.view.param)];
+    ++choice.uses;
+    choice.materialized = decision.n1 * decision.n2 * static_cast<double>(shapes[static_cast<std::size_t>(u.view.param)]->size()) * decision.outputs * (plan.traced ? 1 : decision.outputs);
+  }
   for (const bool bias : {false, true})  // weights first
     for (std::size_t q = 0; q < shapes.size(); ++q) {
       std::vector<const Piece*> mine;
@@ -152,8 +161,7 @@ std::vector<char> choose(GramPlan& plan, const Program& map, const std::vector<U
         if (p.param == static_cast<int>(q)) mine.push_back(&p);
       if (mine.empty() || mine[0]->left.is_zero() != bias) continue;
       GramPlan::Choice& choice = plan.choices[q];
-      choice.uses = static_cast<int>(mine.size());
-      choice.factored = factored[q] && decision.decide(mine, bias, static_cast<double>(shapes[q]->size()), choice);
+      choice.factored = factored[q] && decision.decide(mine, bias, choice);
       if (choice.factored) for (const Piece* p : mine) decision.shared.insert(p->right.id());
     }
   for (std::size_t q = 0; q < shapes.size(); ++q) {

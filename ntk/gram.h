@@ -60,11 +60,11 @@ struct GramPlan {
 // `example`: the shape of one example, with its leading axis of 1. n1, n2: what the costs are counted for.
 GramPlan plan_gram(const Apply& f, const Tree<Shape>& params, const Shape& example, Index n1, Index n2, bool traced, Contraction contraction);
 
-// Runs it, into `out` [n2 R, n1 R], R the outputs (1 if traced); without x2 of x1 with itself, symmetric in bits. Whether all
-// of it is finite.
+// Runs it, into `out` [n2 R, n1 R], R the outputs (1 if traced); with n2 of 0 [n1 R, n1 R] of x1 with itself, symmetric in bits. Whether
+// all of it is finite.
 template <Scalar T> bool run_gram(const GramPlan& plan, const autodiff::Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, T* out, const Options& options);
 
-// Bytes in flight besides the result.
+// Bytes in flight besides the result; n2 of 0 as above.
 template <Scalar T> std::size_t gram_bytes(const GramPlan& plan, Index n1, Index n2);
 
 }  // namespace linnet::ntk

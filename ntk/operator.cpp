@@ -2,6 +2,7 @@
 
 #include "linnet/autodiff/fail.h"
 #include "linnet/ntk/check.h"
+#include "linnet/ntk/progress.h"
 
 #include <vector>
 
@@ -33,14 +34,16 @@ template <Scalar T> Operator<T>::Operator(const Apply& f, const Tree<Array<T>>& 
   c->like = out;
   c->params = shapes_of(params);
   c->value = Array<T>::uninitialized(out);
+  Reporter reporter(operation, options.progress, "operator chunks", static_cast<std::size_t>((n + c->chunk - 1) / c->chunk));
   for (Index first = 0; first < n; first += c->chunk) {
     c->maps.push_back(linearize([&](const Tree<Var>& p, const Var& v) { return f(p, v); }, params, x.rows(first, std::min(c->chunk, n - first))));
     const Array<T>& y = c->maps.back().value();
     std::copy(y.begin(), y.end(), c->value.data() + first * row);
-    if (options.progress && !options.progress({"operator chunks", c->maps.size(), static_cast<std::size_t>((n + c->chunk - 1) / c->chunk), 0}))
-      fail<NumericalError>("{}: cancelled by the progress function after {} of {} examples", operation, std::min(first + c->chunk, n), n);
+    reporter.done();
+    reporter.check();
   }
-  if (first_not_finite(std::span<const T>(c->value.values())) >= 0) fail_not_finite(operation, f, params, x);
+  if (n > 0) reporter.finish();
+  if (first_not_finite(std::span<const T>(c->value.values())) >= 0) fail_not_finite(operation, f, params, {&x}, options.independent);
   chunks_ = std::move(c);
 }
 
