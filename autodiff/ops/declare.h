@@ -32,7 +32,7 @@ template <class T, auto F, int arity, bool scalar> void map_kernel(const Attribu
   auto whole = [&](const T* const* from, T* to, Index m) {  // `to` aligned, m whole packets
     auto x = [&](int i) { return ConstFlat<T>(from[i], m); };
     Flat<T> y(to, m);
-    if constexpr (std::is_convertible_v<decltype(F), PacketFunction<T>>) F(from[0], to, m);
+    if constexpr (std::is_pointer_v<decltype(F)>) F(from[0], to, m);
     else if constexpr (scalar) y = F(c, x(0));
     else if constexpr (arity == 1) y = F(x(0));
     else if constexpr (arity == 2) y = F(x(0), x(1));

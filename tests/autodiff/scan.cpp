@@ -124,7 +124,7 @@ TEST_CASE("a derivative of one's own that does not fit is refused") {
   };
   CHECK(derivative([](Values, Values) { return std::vector<Var>(); }) == "custom_jvp: the function has 1 results, its jvp answers 0 tangents");
   CHECK(derivative([](Values, Values t) -> std::vector<Var> { return {sum(t[0])}; }) == "custom_jvp: result 0 is [2], its tangent []");
-  CHECK(derivative([](Values, Values t) -> std::vector<Var> { return {t[0] * t[0]}; }) == "custom_jvp: the jvp is not linear in the tangents: %4 = mul multiplies two linear values");
+  CHECK(derivative([](Values, Values t) -> std::vector<Var> { return {t[0] * t[0]}; }) == "custom_jvp: the jvp is not linear in the tangents: %2 = mul multiplies two linear values");
 }
 
 TEST_CASE("the first value that is not finite is named with its operation, layer and position") {
