@@ -112,7 +112,11 @@ struct Checker {
   std::vector<std::string>& found;
   std::mt19937_64 random;
 
+  void count() const {
+    if (options.checks) ++*options.checks;
+  }
   void expect(double error, double bound, std::string what) {
+    count();
     if (!(error <= bound)) found.push_back(fmt::format("{}{}: {:.3g} came, at most {:.3g} was expected (seed {})", prefix, what, error, bound, options.seed));
   }
 
@@ -170,6 +174,7 @@ struct Checker {
     bool equal = again.size() == ju.size();
     for (std::size_t i = 0; i < ju.size(); ++i) equal &= std::equal(ju[i].begin(), ju[i].end(), again[i].begin(), [](T a, T b) { return a == b || (std::isnan(a) && std::isnan(b)); });
     for (std::size_t i = 0; i < jtv.size(); ++i) equal &= std::equal(jtv[i].begin(), jtv[i].end(), back[i].begin(), [](T a, T b) { return a == b || (std::isnan(a) && std::isnan(b)); });
+    count();
     if (!equal) found.push_back(fmt::format("{}a second replay in {} has other bits", prefix, width));
 
     std::vector<Array<T>> zero = v;

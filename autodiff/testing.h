@@ -3,6 +3,7 @@
 
 #include "linnet/autodiff/derivative.h"
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@ struct DerivativeCheck {
   Index lanes = 3;                // so many (co)tangents at once must equal a loop over them
   unsigned seed = 1;
   bool differences = true;        // false where f is not smooth at x
+  std::size_t* checks = nullptr;  // where given, grows by the number of comparisons made
 };
 
 // What was found, a line for each failure; empty if everything holds. Inputs x in double; the float checks use their rounded values.

@@ -25,6 +25,7 @@ struct Row {
 };
 using Table = std::map<std::string_view, std::vector<Row>>;  // by the primitive they use
 
+Table all_rows();             // ops_table.cpp: of every primitive, those below among them
 Table more_rows();            // ops_more.cpp
 Table window_rows();          // ops_window.cpp
 Table linear_algebra_rows();  // ops_linear_algebra.cpp

@@ -23,10 +23,12 @@ template <class T> using Arrays = std::vector<Array<T>>;
 constexpr double infinity = std::numeric_limits<double>::infinity();
 template <class T> constexpr double eps = std::numeric_limits<T>::epsilon();
 
+inline thread_local std::uint64_t stream = 0;  // what is drawn is another in each (bounds.cpp)
+
 // Numbers in [low, high) that both widths hold exactly.
 template <Scalar T> Array<T> random(Shape shape, std::uint64_t seed, double low = -1, double high = 1) {
   Array<T> a(shape);
-  std::uint64_t state = seed * 0x9E3779B97F4A7C15u + 1;
+  std::uint64_t state = (seed + 1'000'003 * stream) * 0x9E3779B97F4A7C15u + 1;
   for (T& v : a) {
     std::uint64_t z = state += 0x9E3779B97F4A7C15u;
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;

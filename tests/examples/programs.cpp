@@ -10,6 +10,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <sstream>
 
 using linnet::tests::contains;
 using linnet::tests::Folder;
@@ -63,6 +64,54 @@ TEST_CASE("the README's function can be differentiated as it says") {
     CHECK(g[{i}] == doctest::Approx(t + x[{i}] * slope).epsilon(1e-14));
     CHECK(hv[{i}] == doctest::Approx(v[{i}] * (2 * slope - 2 * x[{i}] * t * slope)).epsilon(1e-14));
   }
+}
+
+TEST_CASE("every part of docs/extending.md is examples/own_primitive.cpp, which prints what the page says") {
+  const std::string page = read_text(LINNET_SOURCE "/docs/extending.md"), source = read_text(LINNET_SOURCE "/examples/own_primitive.cpp");
+  std::string blocks, parts;
+  for (std::size_t at = 0; (at = page.find("```cpp\n", at)) != std::string::npos;) {
+    const std::size_t from = at + 7;
+    at = page.find("```\n", from);
+    REQUIRE(at != std::string::npos);
+    blocks += page.substr(from, at - from);
+  }
+  for (std::size_t at = 0; (at = source.find("]\n", at)) != std::string::npos; ++at) {  // from a line "// [name]" to the next "// [end]"
+    const std::size_t line = source.rfind('\n', at) + 1;
+    if (source.compare(line, 4, "// [") != 0 || source.compare(line, 9, "// [end]\n") == 0) continue;
+    const std::size_t end = source.find("// [end]\n", at);
+    REQUIRE(end != std::string::npos);
+    parts += source.substr(at + 2, end - at - 2);
+  }
+  CHECK(parts.size() > 2500);
+  CHECK(blocks == parts);
+  const Ended ended = run("own_primitive");
+  CHECK(ended.code == 0);
+  const std::size_t from = page.find("```text\n") + 8;
+  CHECK(page.substr(from, page.find("```", from) - from) == ended.text);
+}
+
+TEST_CASE("the recurrent example traces one step, and its gradients and kernels agree") {
+  const Ended ended = run("recurrent");
+  CAPTURE(ended.text);
+  CHECK(ended.code == 0);
+  for (const std::string part : {"gradients over 8 steps, loop and unrolled, differ by at most 1e-13", "structured ", "jacobian_contraction ", "vector_products ", "automatic "}) {
+    CAPTURE(part);
+    CHECK(contains(ended.text, part));
+  }
+  CHECK(!contains(ended.text, "more than"));
+  // The rows "steps loop unrolled": the loop's instructions are always as many, the unrolled ones grow.
+  int steps = 0, loop = 0, unrolled = 0, first = 0, before = 0, rows = 0;
+  std::istringstream lines(ended.text);
+  for (std::string line; std::getline(lines, line);) {
+    if (std::sscanf(line.c_str(), "%d steps %d %d", &steps, &loop, &unrolled) != 3) continue;
+    if (rows++ == 0) first = loop;
+    CHECK(loop == first);
+    CHECK(unrolled > before);
+    before = unrolled;
+  }
+  CHECK(rows == 4);
+  CHECK(steps == 1000);
+  CHECK(unrolled > 1000 * 5);
 }
 
 TEST_CASE("weight_space writes the figure's data, its script, and weights that are a tree") {
