@@ -96,10 +96,8 @@ template <Scalar T> void Executor<T>::run_strips(const Step& step, std::span<con
   const int zero = program_->first_instruction(), head = zero + step.first;
   const Index total = program_->shape(head).size() * lanes_.count(varies(head)), blocks = (total + strip - 1) / strip;
   parallel_for(blocks, [&](Index b) {
-    thread_local Buffer<T> scratch;
-    const auto wanted = static_cast<std::size_t>((plan_.scratch_blocks + max_operands) * strip);
-    if (scratch.size() < wanted) scratch.resize(wanted);
-    T* const spare = scratch.data() + plan_.scratch_blocks * strip;
+    T* const blocks_at = scratch<T>(Scratch::strips, (plan_.scratch_blocks + max_operands) * strip);
+    T* const spare = blocks_at + plan_.scratch_blocks * strip;
     const Index first = b * strip, n = std::min(strip, total - first);
     for (int v = head; v < head + step.count; ++v) {
       const Place& place = plan_.places[static_cast<std::size_t>(v)];
@@ -108,11 +106,11 @@ template <Scalar T> void Executor<T>::run_strips(const Step& step, std::span<con
       const T* operands[max_operands];
       for (std::size_t i = 0; i < c.in.size(); ++i) {
         const Place& p = plan_.places[static_cast<std::size_t>(c.in[i])];
-        if (p.kind == Place::scratch) operands[i] = scratch.data() + p.at * strip;
+        if (p.kind == Place::scratch) operands[i] = blocks_at + p.at * strip;
         else if (p.kind == Place::uniform) operands[i] = uniform_.data() + p.at * strip;
         else operands[i] = strip_operand(c.in[i], head, first, n, spare + static_cast<Index>(i) * strip, in, out);
       }
-      T* const to = place.kind == Place::scratch ? scratch.data() + place.at * strip : const_cast<T*>(at(v, in, out)) + first;
+      T* const to = place.kind == Place::scratch ? blocks_at + place.at * strip : const_cast<T*>(at(v, in, out)) + first;
       c.primitive->map.get<T>()(c.attributes, operands, to, n);
     }
   }, 8);

@@ -35,6 +35,8 @@ template <Scalar T> class Executor {
     std::vector<Buffer<T>> results;  // of a body, before they are packed
     std::vector<Buffer<T>> slices;   // of a loop: what its operands with lanes are in this step
     std::vector<Buffer<T>> states;   // and the states, twice: from which, and to which, a step goes
+    std::vector<const T*> body_in;   // what a run of the body is given
+    std::vector<T*> body_out;
   };
   void run_strips(const Step&, std::span<const T* const> in, std::span<T* const> out);
   void run_site(const Step&, std::span<const T* const> in, std::span<T* const> out);

@@ -16,6 +16,8 @@ template <Scalar T> void Executor<T>::make_body(Site& site, const Instruction& c
   const std::size_t n = body.program->outputs.size();
   if (body.loop || n > 1 || site.body->varies(body.program->outputs[0]) != result)  // packed, or repeated for every lane
     for (std::size_t k = 0; k < n; ++k) site.results.emplace_back(static_cast<std::size_t>(site.body->output_size(k)));
+  site.body_in.resize(inputs.size());
+  for (Buffer<T>& b : site.results) site.body_out.push_back(b.data());
   if (!body.loop) return;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const Index size = body.program->inputs[i].size();
@@ -32,8 +34,7 @@ template <Scalar T> void Executor<T>::run_body(Site& site, const KernelCall<T>& 
     T* const to[] = {c.out};
     return site.body->run(c.in, to);
   }
-  std::vector<T*> to;
-  for (Buffer<T>& b : site.results) to.push_back(b.data());
+  const std::span<T* const> to = site.body_out;
   site.body->run(c.in, to);
   Index at = 0;
   for (std::size_t k = 0; k < to.size(); ++k) {
@@ -49,9 +50,8 @@ template <Scalar T> void Executor<T>::run_loop(Site& site, const KernelCall<T>& 
   const Program& body = site.body->program();
   const Index lanes = c.count(), packed = c.out_shape.size();
   const std::size_t n_states = site.states.size() / 2;
-  std::vector<const T*> in(loop.roles.size());
-  std::vector<T*> to;
-  for (Buffer<T>& b : site.results) to.push_back(b.data());
+  const std::span<const T*> in = site.body_in;
+  const std::span<T*> to = site.body_out;
   auto state = [&](std::size_t k, Index step) { return site.states[2 * k + static_cast<std::size_t>(step % 2)].data(); };
   for (std::size_t i = 0, k = 0; i < loop.roles.size(); ++i)
     if (loop.roles[i] == Role::state) {
