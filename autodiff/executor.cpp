@@ -18,7 +18,8 @@ template <class T> Array<T> in_width(const Constant& c) {
 
 }  // namespace
 
-template <Scalar T> Executor<T>::Executor(std::shared_ptr<const Program> program, std::vector<Varies> inputs, Lanes lanes)
+template <Scalar T> Executor<T>::Executor(std::shared_ptr<const Program> program, std::vector<Varies> inputs, Lanes lanes) : Executor(std::move(program), std::move(inputs), lanes, true) {}
+template <Scalar T> Executor<T>::Executor(std::shared_ptr<const Program> program, std::vector<Varies> inputs, Lanes lanes, bool has_memory)
     : program_(std::move(program)), lanes_(lanes), plan_(make_plan(*program_, std::move(inputs), lanes)) {
 #ifndef NDEBUG
   verify(plan_, *program_, lanes_);
@@ -36,9 +37,11 @@ template <Scalar T> Executor<T>::Executor(std::shared_ptr<const Program> program
       site.shapes.push_back(&program_->shape(u));
       site.varies.push_back(varies(u));
     }
-    if (c.primitive == &call_primitive()) make_body(site, c, varies(program_->first_instruction() + plan_.steps[s].first));
+    if (c.primitive == &call_primitive()) make_body(site, c, program_->first_instruction() + plan_.steps[s].first);
   }
-  arena_.resize(static_cast<std::size_t>(plan_.arena));
+  if (!has_memory) return;
+  own_memory_.resize(static_cast<std::size_t>(memory()));
+  place(own_memory_.data());
 }
 template <Scalar T> Executor<T>::~Executor() = default;
 template <Scalar T> Executor<T>::Executor(Executor&&) noexcept = default;
@@ -49,16 +52,7 @@ template <Scalar T> Index Executor<T>::output_size(std::size_t k) const {
   return program_->shape(v).size() * lanes_.count(varies(v));
 }
 
-template <Scalar T> std::size_t Executor<T>::arena_bytes() const {
-  std::size_t values = arena_.size();
-  std::size_t bytes = 0;
-  for (const Site& site : sites_) {
-    if (site.body) bytes += site.body->arena_bytes();
-    for (const auto* buffers : {&site.results, &site.slices, &site.states})
-      for (const Buffer<T>& b : *buffers) values += b.size();
-  }
-  return bytes + values * sizeof(T);
-}
+template <Scalar T> std::size_t Executor<T>::arena_bytes() const { return static_cast<std::size_t>(memory()) * sizeof(T); }
 
 template <Scalar T> const T* Executor<T>::at(int value, std::span<const T* const> in, std::span<T* const> out) const {
   const Place& p = plan_.places[static_cast<std::size_t>(value)];
@@ -67,7 +61,7 @@ template <Scalar T> const T* Executor<T>::at(int value, std::span<const T* const
     case Place::input: return in[i];
     case Place::constant: return constant_at_[i];
     case Place::output: return out[i];
-    default: return arena_.data() + p.at;
+    default: return arena_ + p.at;
   }
 }
 
@@ -96,23 +90,21 @@ template <Scalar T> void Executor<T>::run_strips(const Step& step, std::span<con
   const int zero = program_->first_instruction(), head = zero + step.first;
   const Index total = program_->shape(head).size() * lanes_.count(varies(head)), blocks = (total + strip - 1) / strip;
   parallel_for(blocks, [&](Index b) {
-    thread_local Buffer<T> scratch;
-    const auto wanted = static_cast<std::size_t>((plan_.scratch_blocks + max_operands) * strip);
-    if (scratch.size() < wanted) scratch.resize(wanted);
-    T* const spare = scratch.data() + plan_.scratch_blocks * strip;
+    T* const blocks_at = scratch<T>(Scratch::strips, (plan_.scratch_blocks + max_operands) * strip);
+    T* const spare = blocks_at + plan_.scratch_blocks * strip;
     const Index first = b * strip, n = std::min(strip, total - first);
     for (int v = head; v < head + step.count; ++v) {
       const Place& place = plan_.places[static_cast<std::size_t>(v)];
-      if (place.kind == Place::uniform || place.kind == Place::spread) continue;
       const Instruction& c = program_->instruction(v);
+      if (place.kind == Place::uniform || place.kind == Place::spread || !c.primitive->map.exists()) continue;  // of another step, or of none
       const T* operands[max_operands];
       for (std::size_t i = 0; i < c.in.size(); ++i) {
         const Place& p = plan_.places[static_cast<std::size_t>(c.in[i])];
-        if (p.kind == Place::scratch) operands[i] = scratch.data() + p.at * strip;
+        if (p.kind == Place::scratch) operands[i] = blocks_at + p.at * strip;
         else if (p.kind == Place::uniform) operands[i] = uniform_.data() + p.at * strip;
         else operands[i] = strip_operand(c.in[i], head, first, n, spare + static_cast<Index>(i) * strip, in, out);
       }
-      T* const to = place.kind == Place::scratch ? scratch.data() + place.at * strip : const_cast<T*>(at(v, in, out)) + first;
+      T* const to = place.kind == Place::scratch ? blocks_at + place.at * strip : const_cast<T*>(at(v, in, out)) + first;
       c.primitive->map.get<T>()(c.attributes, operands, to, n);
     }
   }, 8);
@@ -123,8 +115,8 @@ template <Scalar T> void Executor<T>::run_site(const Step& step, std::span<const
   const int v = program_->first_instruction() + step.first;
   const Instruction& c = program_->instruction(v);
   for (std::size_t i = 0; i < c.in.size(); ++i) site.in[i] = at(c.in[i], in, out);
-  const KernelCall<T> call{c.attributes, site.in, site.shapes, site.varies, const_cast<T*>(at(v, in, out)), c.shape, varies(v), lanes_};
-  if (site.body) std::get<Body>(c.attributes).loop ? run_loop(site, call) : run_body(site, call);
+  const KernelCall<T> call{c.attributes, site.in, site.shapes, site.varies, plan_.places[static_cast<std::size_t>(v)].kind == Place::parts ? nullptr : const_cast<T*>(at(v, in, out)), c.shape, varies(v), lanes_};
+  if (site.body) std::get<Body>(c.attributes).loop ? run_loop(site, call) : run_body(site, call, in, out);
   else c.primitive->eval.get<T>()(call);
 }
 

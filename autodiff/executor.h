@@ -27,19 +27,29 @@ template <Scalar T> class Executor {
   std::size_t arena_bytes() const;
 
  private:
+  explicit Executor(std::shared_ptr<const Program> program, std::vector<Varies> inputs, Lanes lanes, bool has_memory);
+  struct Piece {  // of the memory
+    Index size = 0;
+    T* data = nullptr;
+  };
   struct Site {  // of an instruction that is no map: its operands, and the executor of its body if it is a call
     std::vector<const T*> in;
     std::vector<const Shape*> shapes;
     std::vector<Varies> varies;
     std::unique_ptr<Executor> body;
-    std::vector<Buffer<T>> results;  // of a body, before they are packed
-    std::vector<Buffer<T>> slices;   // of a loop: what its operands with lanes are in this step
-    std::vector<Buffer<T>> states;   // and the states, twice: from which, and to which, a step goes
+    std::vector<int> parts;        // of a body's results: the value each one is, where they are not packed; or -1
+    std::vector<Piece> results;    // of a body, before they are packed
+    std::vector<Piece> slices;     // of a loop: what its operands with lanes are in this step
+    std::vector<Piece> states;     // and the states, twice: from which, and to which, a step goes
+    std::vector<const T*> body_in; // what a run of the body is given
+    std::vector<T*> body_out;
   };
+  Index memory() const;            // elements; sites are run one after another, and have theirs in one place, behind the arena
+  void place(T* memory);
   void run_strips(const Step&, std::span<const T* const> in, std::span<T* const> out);
   void run_site(const Step&, std::span<const T* const> in, std::span<T* const> out);
-  void make_body(Site&, const Instruction&, Varies result);
-  void run_body(Site&, const KernelCall<T>&);
+  void make_body(Site&, const Instruction&, int value);
+  void run_body(Site&, const KernelCall<T>&, std::span<const T* const> in, std::span<T* const> out);
   void run_loop(Site&, const KernelCall<T>&);
   const T* strip_operand(int value, int head, Index first, Index n, T* spare, std::span<const T* const> in, std::span<T* const> out) const;
   const T* at(int value, std::span<const T* const> in, std::span<T* const> out) const;
@@ -50,7 +60,8 @@ template <Scalar T> class Executor {
   std::vector<const T*> constant_at_;
   Buffer<T> uniform_;                          // a strip of each
   std::vector<Site> sites_;                    // by step; empty where it is a run of maps
-  Buffer<T> arena_;
+  Buffer<T> own_memory_;                       // not of a body
+  T* arena_ = nullptr;
 };
 extern template class Executor<float>;
 extern template class Executor<double>;

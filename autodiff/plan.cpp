@@ -16,6 +16,7 @@ struct Planner {
   std::vector<int> step_of;                    // of every value: its step, or -1
   std::vector<std::vector<int>> users;         // of every value: the instructions' values that read it
   std::vector<char> is_output;
+  std::vector<char> is_part;
   std::vector<int> heir, before;               // of every value: the one that takes over its memory, the one whose memory it takes over; or -1
 
   std::size_t at(int v) const { return static_cast<std::size_t>(v); }
@@ -64,12 +65,47 @@ struct Planner {
     return kind == Place::uniform || kind == Place::spread;
   }
 
+  // Calls of one lane whose results are read apart: nothing is packed and taken apart again.
+  void find_parts() {
+    is_part.assign(at(program.n_values()), 0);
+    for (int v = program.first_instruction(); v < program.n_values(); ++v)
+      if (program.instruction(v).primitive == &call_primitive()) find_parts(v);
+  }
+  void find_parts(int call) {
+    const Body& body = std::get<Body>(program.instruction(call).attributes);
+    const std::size_t n = body.program->outputs.size();
+    if (body.loop || n < 2 || is_output[at(call)] || lanes.count(plan.varies[at(call)]) != 1) return;
+    std::vector<int> slices(n, -1);
+    for (const int user : users[at(call)]) {
+      const Cut* const cut = std::get_if<Cut>(&program.instruction(user).attributes);
+      if (!cut || program.shape(user).size() != cut->size || cut->size == 0) return;  // a pad is larger
+      Index first = 0;
+      std::size_t k = 0;
+      for (; k < n && first < cut->start; ++k) first += body.program->shape(body.program->outputs[k]).size();
+      while (k < n && body.program->shape(body.program->outputs[k]).size() == 0) ++k;
+      if (k == n || first != cut->start || body.program->shape(body.program->outputs[k]).size() != cut->size || slices[k] >= 0) return;
+      slices[k] = user;
+    }
+    plan.places[at(call)] = {Place::parts};
+    for (std::size_t k = 0; k < n; ++k) {
+      int v = slices[k];
+      if (v < 0) continue;
+      if (users[at(v)].size() == 1 && !is_output[at(v)] && program.instruction(users[at(v)][0]).primitive == &reshape_primitive()) {
+        plan.places[at(v)] = {Place::parts};
+        is_part[at(v)] = 1;
+        v = users[at(v)][0];
+      }
+      is_part[at(v)] = 1;
+      plan.parts.push_back({call, static_cast<int>(k), v});
+    }
+  }
+
   void find_steps() {
     step_of.assign(at(program.n_values()), -1);
     const int first = program.first_instruction();
     for (int k = 0; k < static_cast<int>(program.code.size()); ++k) {
       const int v = first + k;
-      if (inlined(v)) continue;
+      if (inlined(v) || is_part[at(v)]) continue;
       bool extend = !plan.steps.empty() && plan.steps.back().strips && is_map(v);
       if (extend) {
         const int head = first + plan.steps.back().first;
@@ -79,6 +115,7 @@ struct Planner {
       else plan.steps.push_back({k, 1, is_map(v)});
       step_of[at(v)] = static_cast<int>(plan.steps.size()) - 1;
     }
+    for (const Part& part : plan.parts) step_of[at(part.value)] = step_of[at(part.call)];
   }
 
   // The last step that reads a value, through broadcasts that are read through.
@@ -121,7 +158,7 @@ struct Planner {
     for (const Step& step : plan.steps) {
       std::vector<int> read;
       for (int v = first + step.first; step.strips && v < first + step.first + step.count; ++v) {
-        if (inlined(v)) continue;
+        if (inlined(v) || is_part[at(v)]) continue;
         for (const int u : program.instruction(v).in) {
           const bool alike = step_of[at(u)] >= 0 && step_of[at(u)] != step_of[at(v)] && !is_output[at(u)] && plan.varies[at(u)] == plan.varies[at(v)];
           if (alike && read_up_to(u, v) && std::find(read.begin(), read.end(), u) == read.end()) read.push_back(u);
@@ -145,7 +182,12 @@ struct Planner {
     std::map<Index, Index> free;  // offset -> size
     const int first = program.first_instruction();
     for (std::size_t s = 0; s < plan.steps.size(); ++s) {
-      for (int v = first + plan.steps[s].first; v < first + plan.steps[s].first + plan.steps[s].count; ++v) {
+      std::vector<int> values;
+      for (int v = first + plan.steps[s].first; v < first + plan.steps[s].first + plan.steps[s].count; ++v)
+        if (!is_part[at(v)]) values.push_back(v);
+      for (const Part& part : plan.parts)
+        if (step_of[at(part.value)] == static_cast<int>(s)) values.push_back(part.value);
+      for (const int v : values) {
         if (step_of[at(v)] != static_cast<int>(s) || plan.places[at(v)].kind != Place::unused) continue;
         plan.places[at(v)] = before[at(v)] >= 0 ? plan.places[at(before[at(v)])] : Place{Place::arena, take(free, block(v))};
         dies[static_cast<std::size_t>(std::max(last_use(v), static_cast<int>(s)))].push_back(v);
@@ -185,9 +227,10 @@ struct Planner {
 }  // namespace
 
 Plan make_plan(const Program& program, std::vector<Varies> inputs, Lanes lanes) {
-  Planner p{program, lanes, {}, {}, {}, {}, {}, {}};
+  Planner p{program, lanes, {}, {}, {}, {}, {}, {}, {}};
   p.find_varies(std::move(inputs));
   p.inline_values();
+  p.find_parts();
   p.find_steps();
   p.place_scratch();
   p.hand_over();
@@ -196,13 +239,16 @@ Plan make_plan(const Program& program, std::vector<Varies> inputs, Lanes lanes) 
 }
 
 void verify(const Plan& plan, const Program& program, Lanes lanes) {
-  Planner p{program, lanes, plan, {}, {}, {}, {}, {}};
+  Planner p{program, lanes, plan, {}, {}, {}, {}, {}, {}};
   p.find_varies({plan.varies.begin(), plan.varies.begin() + program.n_inputs()});
   p.plan = plan;
   p.step_of.assign(p.at(program.n_values()), -1);
+  std::vector<char> is_part(p.at(program.n_values()), 0);
+  for (const Part& part : plan.parts) is_part[p.at(part.value)] = 1;
   for (std::size_t s = 0; s < plan.steps.size(); ++s)
     for (int k = plan.steps[s].first; k < plan.steps[s].first + plan.steps[s].count; ++k)
-      if (const int v = program.first_instruction() + k; !p.inlined(v)) p.step_of[p.at(v)] = static_cast<int>(s);
+      if (const int v = program.first_instruction() + k; !p.inlined(v) && !is_part[p.at(v)]) p.step_of[p.at(v)] = static_cast<int>(s);
+  for (const Part& part : plan.parts) p.step_of[p.at(part.value)] = p.step_of[p.at(part.call)];
   const int end = static_cast<int>(plan.steps.size());
   struct Live { int value, from, to; Index output, first, end; };  // output -1: the arena
   std::vector<Live> all;

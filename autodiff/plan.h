@@ -16,14 +16,21 @@ struct Step {
 
 // Where a value is; a block, or an output, may serve several values one after another. Offsets count elements of the executor's arena; every block starts on a multiple of 16 elements.
 struct Place {
-  enum Kind : char { input, constant, output, arena, scratch, uniform, spread, unused } kind = unused;
+  enum Kind : char { input, constant, output, arena, scratch, uniform, spread, parts, unused } kind = unused;
   Index at = 0;  // number of the input, constant, output, scratch block or uniform value; offset in the arena
+  // parts: has no memory; the parts of a call have.
+};
+
+// A result of a call of several, where each is read by a slice of its own: the call writes it where that slice, or the reshape of it, has its memory.
+struct Part {
+  int call, result, value;
 };
 
 struct Plan {
   std::vector<Varies> varies;     // of every value
   std::vector<Step> steps;
   std::vector<Place> places;      // of every value
+  std::vector<Part> parts;
   std::vector<double> uniforms;   // values that fills of strips have everywhere
   int scratch_blocks = 0;         // strip-sized, for each thread
   Index arena = 0;                // elements

@@ -26,6 +26,12 @@ template <class R, class... Args> class FunctionRef<R(Args...)> {
 // woken. Inside another item they run here, one after another, up to the first that throws.
 void parallel_for(Index n, FunctionRef<void(Index)> f, Index serial = 1);
 
+// Memory of this thread to compute in, kept for the next call; what it holds is lost when the same kind is asked for again. After parallel_for every
+// thread that took part has as much as the one that asked for most: which thread takes an item decides nothing, not even what a second run allocates.
+enum class Scratch : int { strips, sums, packed_a, packed_b };
+void* scratch_bytes(Scratch kind, std::size_t bytes);  // aligned to 64
+template <class T> T* scratch(Scratch kind, Index n) { return static_cast<T*>(scratch_bytes(kind, static_cast<std::size_t>(n) * sizeof(T))); }
+
 bool inside_item();   // whether this code runs in an item of parallel_for, whatever the number of threads
 int thread_index();   // of the running item: below thread_count()
 int thread_count();

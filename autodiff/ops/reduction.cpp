@@ -4,6 +4,7 @@
 
 #include "linnet/autodiff/kernels/parallel.h"
 
+#include <bit>
 #include <cmath>
 
 namespace linnet::autodiff {
@@ -21,22 +22,21 @@ Shape with_axes(Shapes in, const Attributes& attributes) {
   return in[0].inserted(a.first, std::span(a.extents.begin(), a.extents.end()));
 }
 
-// y[0, inner) = the sum of n rows of x. Blocks of rows are summed in order and combined in a tree: n alone decides its form.
-template <class T> void sum_rows(const T* x, Index n, Index inner, T* y, Buffer<T>& spare) {
-  constexpr Index block = 256;
-  if (n <= block) {
-    std::fill_n(y, inner, T(0));
+// y[0, width) = the sum of n rows of x, `stride` apart. Blocks of rows are summed in order and combined in a tree: n alone decides its form. `spare`
+// holds `width` values for each level of the tree.
+constexpr Index sum_block = 256;
+Index levels(Index n) { return std::bit_width(static_cast<std::uint64_t>(n / sum_block)) + 1; }
+template <class T> void sum_rows(const T* x, Index n, Index stride, Index width, T* y, T* spare) {
+  if (n <= sum_block) {
+    std::fill_n(y, width, T(0));
     for (Index i = 0; i < n; ++i)
-      for (Index j = 0; j < inner; ++j) y[j] += x[i * inner + j];
+      for (Index j = 0; j < width; ++j) y[j] += x[i * stride + j];
     return;
   }
-  const Index half = (n / block + 1) / 2 * block;
-  sum_rows(x, half, inner, y, spare);
-  const std::size_t at = spare.size();
-  spare.resize(at + static_cast<std::size_t>(inner));
-  sum_rows(x + half * inner, n - half, inner, spare.data() + at, spare);
-  for (Index j = 0; j < inner; ++j) y[j] += spare[at + static_cast<std::size_t>(j)];
-  spare.resize(at);
+  const Index half = (n / sum_block + 1) / 2 * sum_block;
+  sum_rows(x, half, stride, width, y, spare);
+  sum_rows(x + half * stride, n - half, stride, width, spare, spare + width);
+  for (Index j = 0; j < width; ++j) y[j] += spare[j];
 }
 
 template <class T> void sum_eval(const KernelCall<T>& c) {
@@ -47,17 +47,12 @@ template <class T> void sum_eval(const KernelCall<T>& c) {
   const Index parts = inner == 0 ? 0 : (inner + columns - 1) / columns, group = std::max<Index>(1, 8192 / (work / std::max<Index>(parts, 1) + 1));
   const Index items = (n * parts + group - 1) / group;
   parallel_for(items, [&, run = run, inner = inner](Index item) {
-    Buffer<T> spare, narrow;
+    T* const spare = scratch<T>(Scratch::sums, levels(run) * columns);
     for (Index i = item * group; i < std::min((item + 1) * group, n * parts); ++i) {
       const T* x = c.in[0] + i / parts * work;
       if (inner == 1) { c.out[i] = fixed_sum(x, run); continue; }
-      const Index first = i % parts * columns, width = std::min(columns, inner - first);
-      T* const y = c.out + i / parts * inner + first;
-      if (width == inner) { spare.reserve(static_cast<std::size_t>(64 * inner)); sum_rows(x, run, inner, y, spare); continue; }
-      narrow.resize(static_cast<std::size_t>(run * width));
-      for (Index r = 0; r < run; ++r) std::copy_n(x + r * inner + first, width, narrow.data() + r * width);
-      spare.reserve(static_cast<std::size_t>(64 * width));
-      sum_rows(narrow.data(), run, width, y, spare);
+      const Index first = i % parts * columns;
+      sum_rows(x + first, run, inner, std::min(columns, inner - first), c.out + i / parts * inner + first, spare);
     }
   }, n * work <= 65536 ? items : 1);
 }
