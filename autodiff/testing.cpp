@@ -93,6 +93,8 @@ std::vector<Var> absolute(const Program& p, std::span<const Var> in, const std::
     if (depends)
       for (std::size_t i = 0; i < operands.size(); ++i)
         if (!which[i] && c.primitive->operands[i] != Operand::fixed) operands[i] = abs(operands[i]);
+    // The inverse of absolute values is no bound of the inverse; that of the comparison matrix, |diagonal| - |the rest|, is.
+    if (depends && c.primitive->name == "triangular_solve" && !which[0]) operands[0] = -lower_triangle(operands[0], -1);
     if (!depends) x.push_back(tape->emit(*c.primitive, operands, c.attributes));
     else if (c.primitive->name == "sub") x.push_back(operands[0] + operands[1]);
     else if (c.primitive->name == "neg") x.push_back(operands[0]);

@@ -20,7 +20,7 @@ std::vector<unsigned> seeds() {
   if (!given || !*given) return {1, 2, 3};
   unsigned seed = 0;
   const auto [end, error] = std::from_chars(given, given + std::strlen(given), seed);
-  REQUIRE_MESSAGE((error == std::errc() && *end == 0), "LINNET_SEED must be a whole number, got '", given, "'");
+  REQUIRE_MESSAGE((error == std::errc() && *end == 0), "LINNET_SEED must be a whole number, got '", std::string(given), "'");
   return {seed};
 }
 
