@@ -147,6 +147,8 @@ std::vector<char> choose(GramPlan& plan, const Program& map, const std::vector<U
     if (u.instruction < 0) factored[static_cast<std::size_t>(u.view.param)] = 0;
   Tape tape;
   const Cut trial = cut_transpose(tape, map, plan.n_params, uses, factored, out);
+  for (std::size_t q = 0; q < shapes.size(); ++q)
+    if (!trial.gradients[q].is_zero()) factored[q] = 0;  // a use within a call has no factors, and its share would be lost beside those of other uses
   Decision decision{static_cast<double>(n1), static_cast<double>(n2), static_cast<double>(plan.outputs), plan.traced, {}};
   plan.choices.resize(shapes.size());
   for (const Use& u : uses) {

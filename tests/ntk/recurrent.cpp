@@ -29,6 +29,8 @@ std::vector<Network> recurrent_networks() {
   std::vector<Network> all;
   all.push_back(network("last state", in, plain, [last](P p, Var x) { return dot(last(p, x), p["V"].leaf()); }));
   all.push_back(network("one output", in, {{"W", {features, width}}, {"U", {width, width}}, {"b", {width}}, {"v", {width}}}, [last](P p, Var x) { return dot(last(p, x), p["v"].leaf()); }));
+  all.push_back(network("weights tied with those outside", in, {{"W", {features, width}}, {"U", {width, width}}, {"b", {width}}},
+                        [last](P p, Var x) { return tanh(dot(last(p, x), p["U"].leaf()) + p["b"].leaf()); }));
   all.push_back(network("what enters is projected before the loop", in, plain, [](P p, Var x) {
     const Var h = scan([&](Values v) -> std::vector<Var> { return {tanh(v[1] + dot(v[0], p["U"].leaf()))}; }, {start(x)}, {in_time(dot(x, p["W"].leaf()) + p["b"].leaf())}, steps)[0];
     return dot(h, p["V"].leaf());
