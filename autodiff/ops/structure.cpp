@@ -89,7 +89,10 @@ constinit const Primitive transpose_p{
 // ---- slice and pad
 Shape slice_shape(Shapes in, const Attributes& a) {
   const Cut& cut = std::get<Cut>(a);
-  if (cut.start < 0 || cut.size < 0 || cut.start > cut.full - cut.size || in[0][cut.axis] != cut.full) fail<ShapeError>("slice: {} to {} is outside of axis {} of {}", cut.start, cut.start + cut.size, cut.axis, in[0]);
+  if (cut.start < 0 || cut.size < 0 || cut.start > cut.full - cut.size || in[0][cut.axis] != cut.full) {
+    const Index end = static_cast<Index>(static_cast<std::size_t>(cut.start) + static_cast<std::size_t>(cut.size));  // absurd ones may wrap
+    fail<ShapeError>("slice: {} to {} is outside of axis {} of {}", cut.start, end, cut.axis, in[0]);
+  }
   return in[0].with(cut.axis, cut.size);
 }
 Shape pad_shape(Shapes in, const Attributes& a) {
