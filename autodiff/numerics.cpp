@@ -28,8 +28,7 @@ std::string describe(const Program& p, const NotFinite& found) {
   if (found.value < p.n_inputs()) return fmt::format("input {} {} is {} at {}", found.value, p.shape(found.value), found.number, at);
   if (found.value < p.first_instruction()) return fmt::format("a constant {} is {} at {}", p.shape(found.value), found.number, at);
   const Instruction& c = p.instruction(found.value);
-  return fmt::format("{}{}{} gives {} at {} of {}", c.path && !c.path->empty() ? *c.path + ": " : "", c.primitive->name,
-                     c.in.empty() ? "" : fmt::format(" of {}", fmt::join(p.operand_shapes(c), ", ")), found.number, at, c.shape);
+  return fmt::format("{}{} gives {} at {} of {}", c.path && !c.path->empty() ? *c.path + ": " : "", c.primitive->name, found.number, at, c.shape);
 }
 
 namespace detail {

@@ -17,7 +17,7 @@ struct NotFinite {
 
 // The first value of the program that is not finite for these inputs, or nothing. Operands come before what is computed from them, so this is the cause.
 template <Scalar T> std::optional<NotFinite> find_not_finite(const Program& program, const Views<T>& in);
-std::string describe(const Program& program, const NotFinite& found);  // "serial/dense_2: log of [4,3] gives -inf at [1,2]"
+std::string describe(const Program& program, const NotFinite& found);  // "serial/dense_2: log gives -inf at [1,2] of [4,3]"
 
 namespace detail {
 template <Scalar T> void check_numerics(const Function& f, const Views<T>& in);

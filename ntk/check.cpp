@@ -1,6 +1,7 @@
 #include "linnet/ntk/check.h"
 
 #include "linnet/autodiff/fail.h"
+#include "linnet/autodiff/numerics.h"
 
 #include <cmath>
 #include <limits>
@@ -69,30 +70,16 @@ template <Scalar T> void check_independent(const char* operation, const Apply& f
 
 namespace {
 
-// The first instruction of f with a result that is not finite, for x in parts of so many examples.
+// The first value of f that is not finite, for x in parts of so many examples.
 template <Scalar T> void check_instructions(const char* operation, const Apply& f, const Tree<Array<T>>& params, const Array<T>& x, Index part) {
   const Tree<Shape> shapes = shapes_of(params);
   std::vector<Shape> all = detail::shapes(shapes);
   all.push_back(x.shape().with(0, part));
-  auto p = std::make_shared<Program>(trace(flat(f, shapes), all));
-  p->outputs.clear();
-  for (int v = p->first_instruction(); v < p->n_values(); ++v) p->outputs.push_back(v);
-  Executor<T> executor(p);
+  const Program p = trace(flat(f, shapes), all);
   for (Index n = 0; n < x.shape()[0]; n += part) {
     const Array<T> some = x.rows(n, part);
-    std::vector<const T*> in;
-    for (const ArrayView<T>& v : detail::views<T>(params, some)) in.push_back(v.data);
-    std::vector<Array<T>> out;
-    std::vector<T*> to;
-    for (const int v : p->outputs) out.push_back(Array<T>::uninitialized(p->shape(v)));
-    for (Array<T>& a : out) to.push_back(a.data());
-    executor.run(in, to);
-    for (std::size_t k = 0; k < out.size(); ++k)
-      if (const Index at = first_not_finite(std::span<const T>(out[k].values())); at >= 0) {
-        const Instruction& c = p->code[k];
-        fail<NumericalError>("{}: the result is not finite: {}{} gives {} at {} of {}{}; scale the inputs or parameters, or compute in double", operation,
-                             c.path->empty() ? "" : *c.path + ": ", c.primitive->name, out[k].data()[at], position(at, c.shape), c.shape, part == x.shape()[0] ? "" : fmt::format(" for example {}", n));
-      }
+    if (const auto found = find_not_finite(p, detail::views<T>(params, some)))
+      fail<NumericalError>("{}: the result is not finite: {}{}; scale the inputs or parameters, or compute in double", operation, describe(p, *found), part == x.shape()[0] ? "" : fmt::format(" for example {}", n));
   }
 }
 

@@ -37,13 +37,6 @@ Cost dot_cost(Shapes in, const Shape& out, const Attributes& attributes) {
   return {2 * k * static_cast<double>(out.size()), static_cast<double>(in[0].size() + in[1].size() + out.size())};
 }
 
-Var swapped(const Var& a) {  // the last two axes
-  std::vector<Index> axes;
-  for (Index i = 0; i < a.shape().rank(); ++i) axes.push_back(i);
-  std::swap(axes[axes.size() - 1], axes[axes.size() - 2]);
-  return transpose(a, axes);
-}
-
 constexpr Primitive dot_p{
     .name = "dot", .operands = {linear, linear}, .infer = dot_shape, .eval = {dot_eval<float>, dot_eval<double>},
     .transpose = [](const Rule& r, int i, Var ct) {

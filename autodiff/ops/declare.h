@@ -84,6 +84,13 @@ template <std::size_t n> std::array<Var, n> on_one_tape(std::array<Var, n> in) {
   return in;
 }
 
+inline Var swapped(const Var& a) {  // the last two axes
+  std::vector<Index> axes;
+  for (Index i = 0; i < a.shape().rank(); ++i) axes.push_back(i);
+  std::swap(axes[axes.size() - 1], axes[axes.size() - 2]);
+  return transpose(a, axes);
+}
+
 // A shape as [outer, run, inner] around a run of axes.
 struct Split {
   Index outer, run, inner;

@@ -17,12 +17,6 @@ Shape square_shape(const char* operation, const Shape& s) {
   if (s.rank() < 2 || s[-1] != s[-2]) fail<ShapeError>("{}: square matrices [..,n,n] are needed, got {}", operation, s);
   return s;
 }
-Var swapped(const Var& a) {  // the last two axes
-  std::vector<Index> axes;
-  for (Index i = 0; i < a.shape().rank(); ++i) axes.push_back(i);
-  std::swap(axes[axes.size() - 1], axes[axes.size() - 2]);
-  return transpose(a, axes);
-}
 // " of matrix 2", where there are several.
 std::string which(Index matrix, Index of) { return of > 1 ? fmt::format(" of matrix {}", matrix) : ""; }
 
