@@ -14,6 +14,9 @@ bool is_zero_fill(const Program& p, int value) {
   return fill && fill->value == 0;
 }
 
+// The layer an instruction belongs to, in front of what is wrong with it.
+std::string layer(const Instruction& c) { return c.path && !c.path->empty() ? *c.path + ": " : ""; }
+
 }  // namespace
 
 const Shape& Program::shape(int value) const {
@@ -80,13 +83,13 @@ void check_linear(const Program& p, int n_linear) {
     for (std::size_t i = 0; i < c.in.size(); ++i) {
       if (!linear[static_cast<std::size_t>(c.in[i])]) continue;
       ++n;
-      if (!is_call && c.primitive->operands[i] != Operand::linear) fail<TraceError>("{}%{} = {} is not linear in operand {}", c.path && !c.path->empty() ? *c.path + ": " : "", v, c.primitive->name, i);
+      if (!is_call && c.primitive->operands[i] != Operand::linear) fail<TraceError>("{}%{} = {} is not linear in operand {}", layer(c), v, c.primitive->name, i);
     }
-    if (n > 1 && !c.primitive->joint && !is_call) fail<TraceError>("{}%{} = {} multiplies two linear values", c.path && !c.path->empty() ? *c.path + ": " : "", v, c.primitive->name);
+    if (n > 1 && !c.primitive->joint && !is_call) fail<TraceError>("{}%{} = {} multiplies two linear values", layer(c), v, c.primitive->name);
     if (n > 0 && c.primitive->joint)
       for (std::size_t i = 0; i < c.in.size(); ++i)
         if (c.primitive->operands[i] == Operand::linear && !linear[static_cast<std::size_t>(c.in[i])] && !is_zero_fill(p, c.in[i]))
-          fail<TraceError>("{}%{} = {} adds a value that is not linear: operand {}", c.path && !c.path->empty() ? *c.path + ": " : "", v, c.primitive->name, i);
+          fail<TraceError>("{}%{} = {} adds a value that is not linear: operand {}", layer(c), v, c.primitive->name, i);
     linear.push_back(n > 0);
   }
   for (const int v : p.outputs)
