@@ -110,7 +110,6 @@ Shape max_shape(Shapes in, const Attributes& attributes) {
 }
 
 Cost reduction_cost(Shapes in, const Shape& out, const Attributes&) { return {static_cast<double>(in[0].size()), static_cast<double>(in[0].size() + out.size())}; }
-Cost movement_cost(Shapes in, const Shape& out, const Attributes&) { return {0, static_cast<double>(in[0].size() + out.size())}; }
 
 constinit const Primitive broadcast_p{
     .name = "broadcast", .operands = {linear}, .joint = true, .infer = with_axes, .eval = {broadcast_eval<float>, broadcast_eval<double>},

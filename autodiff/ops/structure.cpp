@@ -11,12 +11,6 @@ namespace {
 
 using enum Operand;
 
-Cost movement_cost(Shapes in, const Shape& out, const Attributes&) {
-  Cost c{0, static_cast<double>(out.size())};
-  for (const Shape& s : in) c.bytes += static_cast<double>(s.size());
-  return c;
-}
-
 // ---- reshape
 Shape reshape_shape(Shapes in, const Attributes& attributes) {
   const Shape& to = std::get<Shape>(attributes);
