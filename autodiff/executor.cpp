@@ -29,7 +29,7 @@ template <Scalar T> Executor<T>::Executor(std::shared_ptr<const Program> program
   for (const double value : plan_.uniforms) uniform_.insert(uniform_.end(), strip, static_cast<T>(value));
   sites_.resize(plan_.steps.size());
   for (std::size_t s = 0; s < plan_.steps.size(); ++s) {
-    if (plan_.steps[s].strips) continue;
+    if (plan_.steps[s].kind == Step::strips) continue;
     const Instruction& c = program_->code[static_cast<std::size_t>(plan_.steps[s].first)];
     Site& site = sites_[s];
     site.in.resize(c.in.size());
@@ -86,14 +86,14 @@ const T* Executor<T>::strip_operand(int value, int head, Index first, Index n, T
   return spare;
 }
 
-template <Scalar T> void Executor<T>::run_strips(const Step& step, std::span<const T* const> in, std::span<T* const> out) {
+// Elements [from, from + total) of a step's run.
+template <Scalar T> void Executor<T>::run_strips(const Step& step, Index from, Index total, std::span<const T* const> in, std::span<T* const> out) {
   const int zero = program_->first_instruction(), head = zero + step.first;
-  const Index total = program_->shape(head).size() * lanes_.count(varies(head)), blocks = (total + strip - 1) / strip;
-  parallel_for(blocks, [&](Index b) {
+  parallel_for((total + strip - 1) / strip, [&](Index b) {
     T* const blocks_at = scratch<T>(Scratch::strips, (plan_.scratch_blocks + max_operands) * strip);
     T* const spare = blocks_at + plan_.scratch_blocks * strip;
-    const Index first = b * strip, n = std::min(strip, total - first);
-    for (int v = head; v < head + step.count; ++v) {
+    const Index first = from + b * strip, n = std::min(strip, from + total - first);
+    for (int v = zero + step.maps(); v < head + step.count; ++v) {
       const Place& place = plan_.places[static_cast<std::size_t>(v)];
       const Instruction& c = program_->instruction(v);
       if (place.kind == Place::uniform || place.kind == Place::spread || !c.primitive->map.exists()) continue;  // of another step, or of none
@@ -115,13 +115,21 @@ template <Scalar T> void Executor<T>::run_site(const Step& step, std::span<const
   const int v = program_->first_instruction() + step.first;
   const Instruction& c = program_->instruction(v);
   for (std::size_t i = 0; i < c.in.size(); ++i) site.in[i] = at(c.in[i], in, out);
-  const KernelCall<T> call{c.attributes, site.in, site.shapes, site.varies, plan_.places[static_cast<std::size_t>(v)].kind == Place::parts ? nullptr : const_cast<T*>(at(v, in, out)), c.shape, varies(v), lanes_};
+  const Index width = c.shape.rank() > 0 ? c.shape[-1] : 1;
+  auto strips_of = [&](Index first, Index rows) { run_strips(step, first * width, rows * width, in, out); };
+  const FunctionRef<void(Index, Index)> done(strips_of);
+  const KernelCall<T> call{c.attributes, site.in, site.shapes, site.varies, plan_.places[static_cast<std::size_t>(v)].kind == Place::parts ? nullptr : const_cast<T*>(at(v, in, out)),
+                           c.shape, varies(v), lanes_, step.kind == Step::product ? &done : nullptr};
   if (site.body) std::get<Body>(c.attributes).loop ? run_loop(site, call) : run_body(site, call, in, out);
   else c.primitive->eval.get<T>()(call);
 }
 
 template <Scalar T> void Executor<T>::run(std::span<const T* const> in, std::span<T* const> out) {
-  for (const Step& step : plan_.steps) step.strips ? run_strips(step, in, out) : run_site(step, in, out);
+  for (const Step& step : plan_.steps) {
+    const int head = program_->first_instruction() + step.first;
+    if (step.kind == Step::strips) run_strips(step, 0, program_->shape(head).size() * lanes_.count(varies(head)), in, out);
+    else run_site(step, in, out);
+  }
   for (std::size_t k = 0; k < program_->outputs.size(); ++k) {  // an input, a constant, or a value that is output twice
     const T* const from = at(program_->outputs[k], in, out);
     if (from != out[k]) std::copy_n(from, output_size(k), out[k]);

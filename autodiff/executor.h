@@ -46,7 +46,7 @@ template <Scalar T> class Executor {
   };
   Index memory() const;            // elements; sites are run one after another, and have theirs in one place, behind the arena
   void place(T* memory);
-  void run_strips(const Step&, std::span<const T* const> in, std::span<T* const> out);
+  void run_strips(const Step&, Index first, Index n, std::span<const T* const> in, std::span<T* const> out);
   void run_site(const Step&, std::span<const T* const> in, std::span<T* const> out);
   void make_body(Site&, const Instruction&, int value);
   void run_body(Site&, const KernelCall<T>&, std::span<const T* const> in, std::span<T* const> out);

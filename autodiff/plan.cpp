@@ -100,19 +100,22 @@ struct Planner {
     }
   }
 
+  // Whether a map joins the last step. A product's first one must read it.
+  bool extends(Step& last, int v) {
+    const int head = program.first_instruction() + last.first;
+    if (program.shape(head).size() != program.shape(v).size() || plan.varies[at(head)] != plan.varies[at(v)]) return false;
+    const std::vector<int>& in = program.instruction(v).in;
+    if (last.kind == Step::other && program.instruction(head).primitive == &dot_primitive() && std::find(in.begin(), in.end(), head) != in.end()) last.kind = Step::product;
+    return last.kind != Step::other;
+  }
   void find_steps() {
     step_of.assign(at(program.n_values()), -1);
     const int first = program.first_instruction();
     for (int k = 0; k < static_cast<int>(program.code.size()); ++k) {
       const int v = first + k;
       if (inlined(v) || is_part[at(v)]) continue;
-      bool extend = !plan.steps.empty() && plan.steps.back().strips && is_map(v);
-      if (extend) {
-        const int head = first + plan.steps.back().first;
-        extend = program.shape(head).size() == program.shape(v).size() && plan.varies[at(head)] == plan.varies[at(v)];
-      }
-      if (extend) plan.steps.back().count = k - plan.steps.back().first + 1;
-      else plan.steps.push_back({k, 1, is_map(v)});
+      if (!plan.steps.empty() && is_map(v) && extends(plan.steps.back(), v)) plan.steps.back().count = k - plan.steps.back().first + 1;
+      else plan.steps.push_back({is_map(v) ? Step::strips : Step::other, k, 1});
       step_of[at(v)] = static_cast<int>(plan.steps.size()) - 1;
     }
     for (const Part& part : plan.parts) step_of[at(part.value)] = step_of[at(part.call)];
@@ -129,11 +132,11 @@ struct Planner {
   void place_scratch() {
     const int first = program.first_instruction();
     for (std::size_t s = 0; s < plan.steps.size(); ++s) {
-      if (!plan.steps[s].strips) continue;
+      if (plan.steps[s].kind == Step::other) continue;
       std::vector<Index> free;
       std::map<int, std::vector<Index>> released;  // by the value after whose computation they are free
       Index used = 0;
-      for (int v = first + plan.steps[s].first; v < first + plan.steps[s].first + plan.steps[s].count; ++v) {
+      for (int v = first + plan.steps[s].maps(); v < first + plan.steps[s].first + plan.steps[s].count; ++v) {
         if (step_of[at(v)] != static_cast<int>(s)) continue;
         const bool local = !is_output[at(v)] && !users[at(v)].empty() && std::all_of(users[at(v)].begin(), users[at(v)].end(), [&](int user) { return step_of[at(user)] == static_cast<int>(s); });
         if (local) {
@@ -150,18 +153,22 @@ struct Planner {
   }
 
   // A result of a run takes over the memory of an operand from before it, of its size, which the run has read for the last time: strips go through
-  // a run one by one, so what is overwritten has been read. That saves memory, and bringing another array through the caches.
+  // a run one by one, so what is overwritten has been read. That saves memory, and bringing another array through the caches. The product before a run
+  // is an operand like others, but what is multiplied is read by all its panels.
   void hand_over() {
     heir.assign(at(program.n_values()), -1);
     before.assign(at(program.n_values()), -1);
     const int first = program.first_instruction();
     for (const Step& step : plan.steps) {
       std::vector<int> read;
-      for (int v = first + step.first; step.strips && v < first + step.first + step.count; ++v) {
+      if (step.kind == Step::other) continue;
+      const int head = first + step.first;
+      for (int v = first + step.maps(); v < head + step.count; ++v) {
         if (inlined(v) || is_part[at(v)]) continue;
         for (const int u : program.instruction(v).in) {
-          const bool alike = step_of[at(u)] >= 0 && step_of[at(u)] != step_of[at(v)] && !is_output[at(u)] && plan.varies[at(u)] == plan.varies[at(v)];
-          if (alike && read_up_to(u, v) && std::find(read.begin(), read.end(), u) == read.end()) read.push_back(u);
+          const bool from_before = step_of[at(u)] != step_of[at(v)] || (step.kind == Step::product && u == head);
+          const bool alike = step_of[at(u)] >= 0 && from_before && !is_output[at(u)] && plan.varies[at(u)] == plan.varies[at(v)];
+          if (alike && !multiplied(step, u) && read_up_to(u, v) && std::find(read.begin(), read.end(), u) == read.end()) read.push_back(u);
         }
         if (read.empty() || plan.places[at(v)].kind == Place::scratch) continue;
         heir[at(read.back())] = v;
@@ -169,6 +176,10 @@ struct Planner {
         read.pop_back();
       }
     }
+  }
+  bool multiplied(const Step& step, int u) const {
+    const std::vector<int>& in = program.instruction(program.first_instruction() + step.first).in;
+    return step.kind == Step::product && std::find(in.begin(), in.end(), u) != in.end();
   }
   bool read_up_to(int u, int v) const {  // that v or an earlier instruction reads u last, and none through a broadcast
     return std::all_of(users[at(u)].begin(), users[at(u)].end(), [&](int user) { return user <= v && !inlined(user); });
@@ -262,7 +273,9 @@ void verify(const Plan& plan, const Program& program, Lanes lanes) {
     for (std::size_t j = 0; j < i; ++j) {
       const Live &a = all[j], &b = all[i];  // a is computed first
       const bool share = a.output == b.output && a.first < b.end && b.first < a.end;
-      const bool takes_over = a.from < b.from && plan.steps[static_cast<std::size_t>(b.from)].strips && a.first == b.first && a.end == b.end && a.to < end && p.read_up_to(a.value, b.value);
+      const Step& step = plan.steps[static_cast<std::size_t>(b.from)];
+      const bool before = a.from < b.from || (step.kind == Step::product && a.value == program.first_instruction() + step.first);
+      const bool takes_over = before && step.kind != Step::other && !p.multiplied(step, a.value) && a.first == b.first && a.end == b.end && a.to < end && p.read_up_to(a.value, b.value);
       if (share && b.from <= a.to && !takes_over) fail<TraceError>("plan: %{} and %{} are needed at the same time and share memory", a.value, b.value);
     }
 }

@@ -8,10 +8,11 @@
 namespace linnet::autodiff {
 
 // A run of elementwise instructions of one size and one kind of lanes, executed strip by strip so that values used only inside it
-// stay in the first-level cache; or one other instruction.
+// stay in the first-level cache; or one other instruction; or a product and the run that begins with its result, executed panel by panel of the product.
 struct Step {
+  enum Kind : char { strips, other, product } kind;
   int first, count;  // indices into Program::code; those marked `inlined` are skipped
-  bool strips;
+  int maps() const { return first + (kind == product ? 1 : 0); }  // the first that may be of the run
 };
 
 // Where a value is; a block, or an output, may serve several values one after another. Offsets count elements of the executor's arena; every block starts on a multiple of 16 elements.

@@ -56,6 +56,8 @@ struct Lanes {
   bool operator==(const Lanes&) const = default;
 };
 
+template <class Signature> class FunctionRef;  // kernels/parallel.h
+
 // A kernel that runs all lanes at once. Operands and result are contiguous, lanes outermost.
 template <class T> struct KernelCall {
   const Attributes& attributes;
@@ -66,6 +68,7 @@ template <class T> struct KernelCall {
   const Shape& out_shape;
   Varies varies;
   Lanes lanes;
+  const FunctionRef<void(Index first, Index rows)>* done = nullptr;  // dot alone: to be called once for all rows of the result, in pieces, from any thread
   Index count() const { return lanes.count(varies); }
   const T* lane(std::size_t i, Index l) const { return in[i] + lanes.lane(in_varies[i], varies, l) * in_shape[i]->size(); }
 };

@@ -71,20 +71,20 @@ template <class T> void product(bool ta, bool tb, Index m, Index n, Index k, con
 
 }  // namespace
 
-template <Scalar T> void gemm(bool ta, bool tb, Index m, Index n, Index k, const T* a, const T* b, T* c, bool accumulate) {
+template <Scalar T> void gemm(bool ta, bool tb, Index m, Index n, Index k, const T* a, const T* b, T* c, bool accumulate, const RowsDone* done) {
   if (m == 0 || n == 0) return;
-  if (k == 0) {
-    if (!accumulate) std::fill_n(c, m * n, T(0));
-    return;
-  }
-  auto rows_of = [&](Index first, Index rows) { product(ta, tb, rows, n, k, ta ? a + first : a + first * k, ta ? m : k, b, tb ? k : n, c + first * n, accumulate); };
+  auto rows_of = [&](Index first, Index rows) {
+    if (k > 0) product(ta, tb, rows, n, k, ta ? a + first : a + first * k, ta ? m : k, b, tb ? k : n, c + first * n, accumulate);
+    else if (!accumulate) std::fill_n(c + first * n, rows * n, T(0));
+    if (done) (*done)(first, rows);
+  };
   const Index panel = panel_rows(m);
   if (inside_item() || m < panel + 32) return rows_of(0, m);
   const Index panels = (m - 32) / panel + 1;  // of the last one at least 32 rows remain
   const bool small = m * n * k <= 64 * 64 * 64;
   parallel_for(panels, [&](Index p) { rows_of(p * panel, p + 1 == panels ? m - p * panel : panel); }, small ? panels : 1);
 }
-template void gemm(bool, bool, Index, Index, Index, const float*, const float*, float*, bool);
-template void gemm(bool, bool, Index, Index, Index, const double*, const double*, double*, bool);
+template void gemm(bool, bool, Index, Index, Index, const float*, const float*, float*, bool, const RowsDone*);
+template void gemm(bool, bool, Index, Index, Index, const double*, const double*, double*, bool, const RowsDone*);
 
 }  // namespace linnet::autodiff

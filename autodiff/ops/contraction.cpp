@@ -22,13 +22,15 @@ template <class T> void dot_eval(const KernelCall<T>& c) {
   const Index m = c.out_shape[-2], n = c.out_shape[-1], k = (*c.in_shape[0])[ta ? -2 : -1];
   const Index products = c.out_shape.size(0, c.out_shape.rank() - 2);  // of one lane
   const Index count = c.count();
-  if (products == 1 && !ta && c.in_varies[1] == Varies::nothing) return gemm(false, tb, count * m, n, k, c.in[0], c.in[1], c.out);  // lanes are more rows
-  if (count * products == 1) return gemm(ta, tb, m, n, k, c.in[0], c.in[1], c.out);
+  if (products == 1 && !ta && c.in_varies[1] == Varies::nothing) return gemm(false, tb, count * m, n, k, c.in[0], c.in[1], c.out, false, c.done);  // lanes are more rows
+  if (count * products == 1) return gemm(ta, tb, m, n, k, c.in[0], c.in[1], c.out, false, c.done);
   const bool fold = products == 1 && !ta && c.in_varies[0] == Varies::both && c.in_varies[1] == Varies::examples;
   const Index together = fold ? c.lanes.directions : 1;  // the directions of one example lie together: rows of one product
   parallel_for(count * products / together, [&, ta = ta, tb = tb](Index i) {
     const Index lane = i * together / products, p = i % products;
-    gemm(ta, tb, together * m, n, k, c.lane(0, lane) + p * m * k, c.lane(1, lane) + p * k * n, c.out + i * together * m * n);
+    const auto here = [&](Index first, Index rows) { (*c.done)(i * together * m + first, rows); };
+    const RowsDone done(here);
+    gemm(ta, tb, together * m, n, k, c.lane(0, lane) + p * m * k, c.lane(1, lane) + p * k * n, c.out + i * together * m * n, false, c.done ? &done : nullptr);
   });
 }
 
@@ -106,6 +108,7 @@ Matrices matrices(const Var& x, const Roles& r) {
 }  // namespace
 
 std::span<const Primitive* const> contraction_primitives() { return family; }
+const Primitive& dot_primitive() { return dot_p; }
 
 Var dot(const Var& left, const Var& right, DotFlags flags) {
   const auto [a, b] = on_one_tape(std::array{left, right});

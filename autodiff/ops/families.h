@@ -22,6 +22,7 @@ const Primitive& scale_primitive();      // the kernel's uses of a parameter loo
 const Primitive& reshape_primitive();
 const Primitive& transpose_primitive();
 const Primitive& broadcast_primitive();  // strips read through one of leading axes (plan.h)
+const Primitive& dot_primitive();        // strips follow its panels of rows
 const Primitive& call_primitive();       // holds a program
 
 // A call's derivative, all operands at once: value and tangent; and the cotangents of its operands (in[i] zero where it is linear).

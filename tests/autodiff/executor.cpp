@@ -184,11 +184,47 @@ TEST_CASE("consecutive maps of one size are one step, with a few blocks of scrat
   const Function f = one([](Values v) { return exp(-square(v[0] + v[1])) * 3.0 - tanh(v[0]); });
   const Plan plan = make_plan(*record(f, {{1000}, {1000}}), {}, {});
   CHECK(plan.steps.size() == 1);
-  CHECK(plan.steps[0].strips);
+  CHECK(plan.steps[0].kind == Step::strips);
   CHECK(plan.arena == 0);
   CHECK(plan.scratch_blocks <= 3);
   CHECK(steps_of(one([](Values v) { return exp(sum(exp(v[0]), {0})); }), {{3, 4}}) == 3);
   CHECK(steps_of(one([](Values v) { return exp(v[0]) + sin(v[0]); }), {{0}}) == 1);
+}
+
+TEST_CASE("a product and the maps of its size that begin with it are one step, in the memory of the product") {
+  const auto of = [](const Function& f) { return make_plan(*record(f, {{200, 200}, {200, 200}, {200}}), {}, {}); };
+  const Plan layer = of([](Values v) -> std::vector<Var> {
+    const Var z = dot(v[0], v[1]) + v[2];
+    return {erf(z), exp(-1.0 * z * z)};
+  });
+  CHECK(layer.steps.size() == 1);
+  CHECK(layer.steps[0].kind == Step::product);
+  CHECK(layer.arena == 0);
+  CHECK(of([](Values v) -> std::vector<Var> { return {dot(v[0], v[1]), exp(v[0])}; }).steps.size() == 2);   // does not read it
+  CHECK(of([](Values v) -> std::vector<Var> { return {exp(sum(dot(v[0], v[1]), {0}))}; }).steps.size() == 3);  // another size
+  CHECK(of([](Values v) -> std::vector<Var> { return {dot(v[0], v[1]) * v[0], v[0] + v[1]}; }).steps.size() == 1);
+}
+
+// All panels read what is multiplied: maps must not write there, though they read it last.
+TEST_CASE_TEMPLATE("what is multiplied is not overwritten by the maps after the product", T, float, double) {
+  const Index n = 200;
+  const std::vector<Shape> shapes{{n, n}, {n, n}};
+  for (const bool ta : {false, true})
+    for (const bool tb : {false, true}) {
+      const DotFlags flags{ta, tb};
+      const Arrays<T> x{random<T>({n, n}, 1), random<T>({n, n}, 2)};
+      const Function maps = [&](Values v) -> std::vector<Var> { return {exp(v[0]), sin(v[1])}; };
+      const Function after = [&](Values v) -> std::vector<Var> { return {v[2] * v[1] - v[0], v[2] + v[1]}; };
+      const auto factors = execute(*std::make_unique<Executor<T>>(record(maps, shapes)), {x[0].data(), x[1].data()});
+      const auto product = execute(*std::make_unique<Executor<T>>(record(one([&](Values v) { return dot(v[0], v[1], flags); }), shapes)), {factors[0].data(), factors[1].data()});
+      const auto expected = execute(*std::make_unique<Executor<T>>(record(after, {{n, n}, {n, n}, {n, n}})), {factors[0].data(), factors[1].data(), product[0].data()});
+      Executor<T> all(record([&](Values v) {
+        const auto m = maps(v);
+        return after(std::vector<Var>{m[0], m[1], dot(m[0], m[1], flags)});
+      }, shapes));
+      const auto came = execute(all, {x[0].data(), x[1].data()});
+      for (std::size_t k = 0; k < 2; ++k) CHECK(std::equal(came[k].begin(), came[k].end(), expected[k].begin(), [](T a, T b) { return same_bits(a, b); }));
+    }
 }
 
 TEST_CASE("fills and leading broadcasts that only maps read have no memory, those others read have") {
