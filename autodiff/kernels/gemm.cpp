@@ -9,9 +9,9 @@
 namespace linnet::autodiff {
 namespace {
 
-// Rows of a panel: a multiple of 32, decided by the shape alone; a tail of fewer than 32 rows joins the last panel. (Measured: then the bits are
-// those of the whole product.)
-Index panel_rows(Index m) { return m >= 1024 ? 256 : 128; }
+// Rows of a panel: a multiple of 32, and a tail of fewer than 32 rows joins the last one. Then the bits are those of the whole product (a test holds this), so
+// the height may follow what there is to do for the threads: a high panel packs the right factor more rarely.
+Index panel_rows(Index m) { return m >= 256 * thread_count() ? 256 : 128; }
 
 // Eigen reads the machine's caches at run time and blocks by them, which would put the machine into the bits.
 [[maybe_unused]] const bool blocking_is_fixed = [] {
