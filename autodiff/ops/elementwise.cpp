@@ -16,18 +16,30 @@ template <class T> struct ExpToZero {
   T operator()(T x) const { return x < smallest ? T(0) : std::exp(x); }
   template <class P> P packetOp(const P& x) const { return Eigen::internal::pandnot(Eigen::internal::pexp(x), Eigen::internal::pcmp_lt(x, Eigen::internal::pset1<P>(smallest))); }
 };
-// Eigen's vector sqrt of infinity is NaN.
-template <class T> struct SqrtToInfinity {
-  static constexpr T infinity = std::numeric_limits<T>::infinity();
+// Eigen's vector sqrt is an approximation in Newton's steps, wrong by up to three units in the last place and at infinity; the processor's is rounded correctly.
+template <class P> P root(const P& x) { return Eigen::internal::psqrt(x); }
+#if defined(__AVX512F__)
+inline Eigen::internal::Packet16f root(const Eigen::internal::Packet16f& x) { return _mm512_sqrt_ps(x); }
+inline Eigen::internal::Packet8d root(const Eigen::internal::Packet8d& x) { return _mm512_sqrt_pd(x); }
+#endif
+#if defined(__AVX__)
+inline Eigen::internal::Packet8f root(const Eigen::internal::Packet8f& x) { return _mm256_sqrt_ps(x); }
+inline Eigen::internal::Packet4d root(const Eigen::internal::Packet4d& x) { return _mm256_sqrt_pd(x); }
+#endif
+#if defined(__SSE2__)
+inline Eigen::internal::Packet4f root(const Eigen::internal::Packet4f& x) { return _mm_sqrt_ps(x); }
+inline Eigen::internal::Packet2d root(const Eigen::internal::Packet2d& x) { return _mm_sqrt_pd(x); }
+#endif
+template <class T> struct Root {
   T operator()(T x) const { return std::sqrt(x); }
-  template <class P> P packetOp(const P& x) const { return Eigen::internal::pselect(Eigen::internal::pcmp_eq(x, Eigen::internal::pset1<P>(infinity)), x, Eigen::internal::psqrt(x)); }
+  template <class P> P packetOp(const P& x) const { return root(x); }
 };
 
 }  // namespace
 }  // namespace linnet::autodiff
 
 template <class T> struct Eigen::internal::functor_traits<linnet::autodiff::ExpToZero<T>> : functor_traits<scalar_exp_op<T>> {};
-template <class T> struct Eigen::internal::functor_traits<linnet::autodiff::SqrtToInfinity<T>> : functor_traits<scalar_sqrt_op<T>> {};
+template <class T> struct Eigen::internal::functor_traits<linnet::autodiff::Root<T>> : functor_traits<scalar_sqrt_op<T>> {};
 
 namespace linnet::autodiff {
 
@@ -67,7 +79,7 @@ constinit const Primitive scale_p{
 
 constexpr Primitive exp_p = unary<[]<class X>(X x) { return x.unaryExpr(ExpToZero<typename X::Scalar>()); }, [](Var, Var y) { return y; }>("exp");
 constexpr Primitive log_p = unary<[](auto x) { return x.log(); }, [](Var x, Var) { return 1.0 / x; }>("log");
-constexpr Primitive sqrt_p = unary<[]<class X>(X x) { return x.unaryExpr(SqrtToInfinity<typename X::Scalar>()); }, [](Var, Var y) { return 0.5 / y; }>("sqrt");
+constexpr Primitive sqrt_p = unary<[]<class X>(X x) { return x.unaryExpr(Root<typename X::Scalar>()); }, [](Var, Var y) { return 0.5 / y; }>("sqrt");
 constexpr Primitive sin_p = unary<[](auto x) { return x.sin(); }, [](Var x, Var) { return cos(x); }>("sin");
 constexpr Primitive cos_p = unary<[](auto x) { return x.cos(); }, [](Var x, Var) { return -sin(x); }>("cos");
 constexpr Primitive erf_p = unary<[](auto x) { return x.erf(); }, erf_packets, [](Var x, Var) { return 2 * std::numbers::inv_sqrtpi * exp(-square(x)); }>("erf");

@@ -22,7 +22,7 @@ struct Unary {
   double low, high;
 };
 const Unary unary[] = {
-    {"exp", exp, std::exp, 2, 6, -80, 80},    {"log", log, std::log, 1.5, 6, 1e-6, 1e6}, {"sqrt", sqrt, std::sqrt, 3, 6, 0, 1e6},  {"sin", sin, std::sin, 1.5, 6, -30, 30},
+    {"exp", exp, std::exp, 2, 6, -80, 80},    {"log", log, std::log, 1.5, 6, 1e-6, 1e6}, {"sqrt", sqrt, std::sqrt, .5, .5, 0, 1e6},  {"sin", sin, std::sin, 1.5, 6, -30, 30},
     {"cos", cos, std::cos, 1.5, 6, -30, 30},  {"erf", erf, std::erf, 1.5, 6, -4, 4},     {"tanh", tanh, std::tanh, 2.5, 6, -9, 9}, {"neg", [](const Var& x) { return -x; }, [](long double x) { return -x; }, 0, 0, -9, 9},
     {"scale", [](const Var& x) { return -0.75 * x; }, [](long double x) { return -0.75l * x; }, .5, .5, -9, 9},
     {"step", step, [](long double x) { return x > 0 ? 1.0l : 0.0l; }, 0, 0, -1, 1},
