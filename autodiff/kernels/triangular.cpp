@@ -14,13 +14,27 @@ namespace {
 constexpr Index block = 64;     // rows and columns of a tile
 constexpr Index columns = 256;  // of the right side: an item
 
+// Memory to compute in, of this thread and kept: a replay allocates nothing. What is larger (a factor of some 2,000 rows) is given back, and its allocation is nothing beside its work.
+constexpr Index most_kept = Index(16) << 20;  // bytes
+template <class T> class Workspace {
+ public:
+  explicit Workspace(Index n) : own_(n * sizeof(T) > most_kept ? static_cast<std::size_t>(n) : 0), data_(own_.empty() ? scratch<T>(Scratch::triangle, n) : own_.data()) {}
+  T* data() { return data_; }
+
+ private:
+  Buffer<T> own_;
+  T* data_;
+};
+
 // The lower triangle of a matrix as tiles (i, j), i >= j, each contiguous.
 template <class T> struct Tiles {
   Index n, count;
-  Buffer<T> values;
-  explicit Tiles(Index size) : n(size), count((size + block - 1) / block), values(static_cast<std::size_t>(count * (count + 1) / 2 * block * block), T(0)) {}
+  T* values;  // of size() numbers
+  Tiles(Index rows_of_all, T* memory) : n(rows_of_all), count(tiles(n)), values(memory) { std::fill_n(values, size(n), T(0)); }
+  static Index tiles(Index n) { return (n + block - 1) / block; }
+  static Index size(Index n) { return tiles(n) * (tiles(n) + 1) / 2 * block * block; }
   Index rows(Index i) const { return std::min(block, n - i * block); }
-  T* at(Index i, Index j) { return values.data() + (i * (i + 1) / 2 + j) * block * block; }
+  T* at(Index i, Index j) { return values + (i * (i + 1) / 2 + j) * block * block; }
   void read(const T* a) {
     for (Index i = 0; i < n; ++i)
       for (Index j = 0; j <= i / block; ++j)  // beyond the diagonal its tile is not read
@@ -72,22 +86,21 @@ template <class T> void solve_block(bool transpose, Index rows, Index n, Index k
   }
 }
 
-// x [n, k] in place.
-template <class T> void solve_columns(bool transpose, Index n, Index k, const T* l, T* x) {
+// x [n, k] in place; `negative` has room for [block, n].
+template <class T> void solve_columns(bool transpose, Index n, Index k, const T* l, T* x, T* negative) {
   const Index blocks = (n + block - 1) / block;
-  Buffer<T> negative(static_cast<std::size_t>(block * n));
   for (Index s = 0; s < blocks; ++s) {
     const Index i = transpose ? blocks - 1 - s : s, first = i * block, rows = std::min(block, n - first), end = first + rows;
     T* const y = x + first * k;
     if (!transpose && first > 0) {
       for (Index r = 0; r < rows; ++r)
-        for (Index j = 0; j < first; ++j) negative[static_cast<std::size_t>(r * first + j)] = -l[(first + r) * n + j];
-      gemm(false, false, rows, k, first, negative.data(), x, y, true);
+        for (Index j = 0; j < first; ++j) negative[r * first + j] = -l[(first + r) * n + j];
+      gemm(false, false, rows, k, first, negative, x, y, true);
     }
     if (transpose && end < n) {
       for (Index r = end; r < n; ++r)
-        for (Index j = 0; j < rows; ++j) negative[static_cast<std::size_t>((r - end) * rows + j)] = -l[r * n + first + j];
-      gemm(true, false, rows, k, n - end, negative.data(), x + end * k, y, true);
+        for (Index j = 0; j < rows; ++j) negative[(r - end) * rows + j] = -l[r * n + first + j];
+      gemm(true, false, rows, k, n - end, negative, x + end * k, y, true);
     }
     solve_block(transpose, rows, n, k, l + first * n + first, y);
   }
@@ -96,17 +109,19 @@ template <class T> void solve_columns(bool transpose, Index n, Index k, const T*
 }  // namespace
 
 template <Scalar T> Index cholesky(Index n, const T* a, T* l) {
-  Tiles<T> tiles(n);
+  const Index all = Tiles<T>::size(n), band = Tiles<T>::tiles(n) * block * block;
+  Workspace<T> memory(all + band + block * block);
+  Tiles<T> tiles(n, memory.data());
+  T *const negative = memory.data() + all, *const upper = negative + band;
   tiles.read(a);
-  Buffer<T> negative(static_cast<std::size_t>(tiles.count * block * block)), upper(static_cast<std::size_t>(block * block));
   for (Index j = 0; j < tiles.count; ++j) {
     const Index width = tiles.rows(j);
-    for (Index p = 0; p < j; ++p) std::transform(tiles.at(j, p), tiles.at(j, p) + width * block, negative.data() + p * block * block, [](T v) { return -v; });
+    for (Index p = 0; p < j; ++p) std::transform(tiles.at(j, p), tiles.at(j, p) + width * block, negative + p * block * block, [](T v) { return -v; });
     auto update = [&](Index i) {
-      for (Index p = 0; p < j; ++p) gemm(false, true, tiles.rows(i), width, block, tiles.at(i, p), negative.data() + p * block * block, tiles.at(i, j), true);
+      for (Index p = 0; p < j; ++p) gemm(false, true, tiles.rows(i), width, block, tiles.at(i, p), negative + p * block * block, tiles.at(i, j), true);
     };
     update(j);
-    if (const Index bad = factor_tile(width, tiles.at(j, j), upper.data()); bad < width) {
+    if (const Index bad = factor_tile(width, tiles.at(j, j), upper); bad < width) {
       const Index row = j * block + bad;
       l[row * n + row] = tiles.at(j, j)[bad * width + bad];
       return row;
@@ -114,7 +129,7 @@ template <Scalar T> Index cholesky(Index n, const T* a, T* l) {
     parallel_for(tiles.count - j - 1, [&](Index item) {
       const Index i = j + 1 + item;
       update(i);
-      solve_rows(tiles.rows(i), width, upper.data(), tiles.at(i, j));
+      solve_rows(tiles.rows(i), width, upper, tiles.at(i, j));
     }, 16 / (j + 1));
   }
   tiles.write(l);
@@ -123,13 +138,14 @@ template <Scalar T> Index cholesky(Index n, const T* a, T* l) {
 
 template <Scalar T> void triangular_solve(bool transpose, Index n, Index k, const T* l, const T* b, T* x) {
   if (x != b) std::copy_n(b, n * k, x);
-  if (k <= columns) return solve_columns(transpose, n, k, l, x);
+  if (k <= columns) return solve_columns(transpose, n, k, l, x, Workspace<T>(block * n).data());
   parallel_for((k + columns - 1) / columns, [&](Index item) {
     const Index first = item * columns, width = std::min(columns, k - first);
-    Buffer<T> mine(static_cast<std::size_t>(n * width));
-    for (Index i = 0; i < n; ++i) std::copy_n(x + i * k + first, width, mine.data() + i * width);
-    solve_columns(transpose, n, width, l, mine.data());
-    for (Index i = 0; i < n; ++i) std::copy_n(mine.data() + i * width, width, x + i * k + first);
+    Workspace<T> memory(n * width + block * n);
+    T* const mine = memory.data();
+    for (Index i = 0; i < n; ++i) std::copy_n(x + i * k + first, width, mine + i * width);
+    solve_columns(transpose, n, width, l, mine, mine + n * width);
+    for (Index i = 0; i < n; ++i) std::copy_n(mine + i * width, width, x + i * k + first);
   });
 }
 
