@@ -16,6 +16,19 @@ template <class T> Array<T> in_width(const Constant& c) {
   return std::visit([](const auto& values) { return cast<T>(*values); }, c.values);
 }
 
+// f(); what a kernel throws has the layer of its instruction in front.
+template <class F> void in_layer_of(const Instruction& c, F&& f) {
+  static const std::string none;
+  const auto text = [&](const std::exception& e) { return in_layer(c.path ? *c.path : none, e.what()); };
+  try {
+    f();
+  } catch (const NumericalError& e) {
+    throw NumericalError(text(e));
+  } catch (const ShapeError& e) {
+    throw ShapeError(text(e));
+  }
+}
+
 }  // namespace
 
 template <Scalar T> Executor<T>::Executor(std::shared_ptr<const Program> program, std::vector<Varies> inputs, Lanes lanes) : Executor(std::move(program), std::move(inputs), lanes, true) {}
@@ -105,7 +118,7 @@ template <Scalar T> void Executor<T>::run_strips(const Step& step, Index from, I
         else operands[i] = strip_operand(c.in[i], head, first, n, spare + static_cast<Index>(i) * strip, in, out);
       }
       T* const to = place.kind == Place::scratch ? blocks_at + place.at * strip : const_cast<T*>(at(v, in, out)) + first;
-      c.primitive->map.get<T>()(c.attributes, operands, to, n);
+      in_layer_of(c, [&] { c.primitive->map.get<T>()(c.attributes, operands, to, n); });
     }
   }, 8);
 }
@@ -120,8 +133,10 @@ template <Scalar T> void Executor<T>::run_site(const Step& step, std::span<const
   const FunctionRef<void(Index, Index)> done(strips_of);
   const KernelCall<T> call{c.attributes, site.in, site.shapes, site.varies, plan_.places[static_cast<std::size_t>(v)].kind == Place::parts ? nullptr : const_cast<T*>(at(v, in, out)),
                            c.shape, varies(v), lanes_, step.kind == Step::product ? &done : nullptr};
-  if (site.body) std::get<Body>(c.attributes).loop ? run_loop(site, call) : run_body(site, call, in, out);
-  else c.primitive->eval.get<T>()(call);
+  in_layer_of(c, [&] {
+    if (site.body) std::get<Body>(c.attributes).loop ? run_loop(site, call) : run_body(site, call, in, out);
+    else c.primitive->eval.get<T>()(call);
+  });
 }
 
 template <Scalar T> void Executor<T>::run(std::span<const T* const> in, std::span<T* const> out) {

@@ -17,8 +17,12 @@ template <> struct fmt::formatter<linnet::autodiff::Shape> : fmt::formatter<std:
 
 namespace linnet::autodiff {
 
+// `text` with a layer in front, "serial/dense_2: …", unless it is there already: that of `path`, or the one being traced in this thread (tape.cpp).
+std::string in_layer(const std::string& path, std::string text);
+std::string in_traced_layer(std::string text);
+
 template <class Error, class... Args> [[noreturn]] void fail(fmt::format_string<Args...> text, Args&&... args) {
-  throw Error(fmt::format(text, std::forward<Args>(args)...));
+  throw Error(in_traced_layer(fmt::format(text, std::forward<Args>(args)...)));
 }
 
 }  // namespace linnet::autodiff

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <bit>
 #include <functional>
+#include <utility>
 
 namespace linnet::autodiff {
 namespace {
@@ -31,13 +32,19 @@ const void* buffer(const Constant& c) {
   return std::visit([](const auto& values) { return static_cast<const void*>(values.get()); }, c.values);
 }
 
-// An operation with a layer path in front of what went wrong.
-template <class Error> [[noreturn]] void fail_at(const std::string& path, const std::exception& e) {
-  if (path.empty()) throw Error(e.what());
-  throw Error(path + ": " + e.what());
+using Path = std::shared_ptr<const std::string>;
+Path& traced_layer() {  // of the innermost scope of this thread
+  static thread_local Path path;
+  return path;
 }
 
 }  // namespace
+
+std::string in_layer(const std::string& path, std::string text) {
+  const std::string_view rest = std::string_view(text).starts_with(path) ? std::string_view(text).substr(path.size()) : std::string_view();
+  return path.empty() || rest.starts_with(": ") || rest.starts_with("/") ? text : path + ": " + text;
+}
+std::string in_traced_layer(std::string text) { return traced_layer() ? in_layer(*traced_layer(), std::move(text)) : text; }
 
 // ---- attributes
 
@@ -206,9 +213,9 @@ Var Tape::emit(const Primitive& primitive, std::span<const Var> in, Attributes a
     shared_.emplace(key, value.id_);
     return value;
   } catch (const ShapeError& e) {
-    fail_at<ShapeError>(*path_, e);
+    throw ShapeError(in_layer(*path_, e.what()));
   } catch (const TraceError& e) {
-    fail_at<TraceError>(*path_, e);
+    throw TraceError(in_layer(*path_, e.what()));
   }
 }
 
@@ -252,18 +259,17 @@ Program Tape::seal(std::span<const Var> outputs, std::vector<Var>* captured) {
   return p;
 }
 
-Tape::Scope::Scope(Tape* tape, std::string_view layer) : tape_(tape) {
-  if (!tape_) return;
-  before_ = tape_->path_;
-  tape_->path_ = std::make_shared<const std::string>(before_->empty() ? std::string(layer) : *before_ + "/" + std::string(layer));
-}
+Tape::Scope::Scope(Tape* tape, std::string_view layer) : Scope(tape, tape ? std::make_shared<const std::string>(tape->path_->empty() ? std::string(layer) : *tape->path_ + "/" + std::string(layer)) : nullptr) {}
 Tape::Scope::Scope(Tape* tape, std::shared_ptr<const std::string> path) : tape_(path ? tape : nullptr) {
   if (!tape_) return;
   before_ = tape_->path_;
   if (!path->empty()) tape_->path_ = std::move(path);
+  outer_ = std::exchange(traced_layer(), tape_->path_);
 }
 Tape::Scope::~Scope() {
-  if (tape_) tape_->path_ = std::move(before_);
+  if (!tape_) return;
+  tape_->path_ = std::move(before_);
+  traced_layer() = std::move(outer_);
 }
 
 Tape* newest(std::span<const Var> values) {

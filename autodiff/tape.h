@@ -117,7 +117,7 @@ class Tape {
   bool newer_than(const Tape& other) const { return serial_ > other.serial_; }
   const std::string& path() const { return *path_; }
 
-  // Names the layer whose instructions are recorded while it lives.
+  // Names the layer whose instructions are recorded while it lives. Every error of this thread has it in front meanwhile.
   class Scope {
    public:
     Scope(Tape* tape, std::string_view layer);                     // joins to the path there is; a null tape is left alone
@@ -128,7 +128,7 @@ class Tape {
 
    private:
     Tape* tape_;
-    std::shared_ptr<const std::string> before_;
+    std::shared_ptr<const std::string> before_, outer_;  // of the tape; of the thread, whose errors have the layer in front
   };
 
  private:
