@@ -35,11 +35,32 @@ template <class T> struct Root {
   template <class P> P packetOp(const P& x) const { return root(x); }
 };
 
+// Eigen's vector log takes what is below the normal numbers for the smallest of them: here it is scaled by 2^64 first.
+template <class T> struct Log {
+  static constexpr T smallest = std::numeric_limits<T>::min(), scale = T(0x1p64), shift = T(64 * std::numbers::ln2_v<double>);
+  T operator()(T x) const { return std::log(x); }
+  template <class P> P packetOp(const P& x) const {
+    using namespace Eigen::internal;
+    const P below = pcmp_lt(x, pset1<P>(smallest));
+    return psub(plog(pselect(below, pmul(x, pset1<P>(scale)), x)), pand(below, pset1<P>(shift)));
+  }
+};
+// Eigen's vector erf loses digits near the smallest normal number; below 1e-4 the first term of the series is all there is in float.
+struct Erf {
+  float operator()(float x) const { return std::erf(x); }
+  template <class P> P packetOp(const P& x) const {
+    using namespace Eigen::internal;
+    return pselect(pcmp_lt(pabs(x), pset1<P>(1e-4f)), pmul(x, pset1<P>(2 * std::numbers::inv_sqrtpi_v<float>)), perf(x));
+  }
+};
+
 }  // namespace
 }  // namespace linnet::autodiff
 
 template <class T> struct Eigen::internal::functor_traits<linnet::autodiff::ExpToZero<T>> : functor_traits<scalar_exp_op<T>> {};
 template <class T> struct Eigen::internal::functor_traits<linnet::autodiff::Root<T>> : functor_traits<scalar_sqrt_op<T>> {};
+template <class T> struct Eigen::internal::functor_traits<linnet::autodiff::Log<T>> : functor_traits<scalar_log_op<T>> {};
+template <> struct Eigen::internal::functor_traits<linnet::autodiff::Erf> : functor_traits<scalar_erf_op<float>> {};
 
 namespace linnet::autodiff {
 
@@ -77,12 +98,17 @@ constinit const Primitive scale_p{
     .name = "scale", .operands = {linear}, .joint = true, .infer = same_shapes, .map = map_kernels<[](auto c, auto x) { return c * x; }, 1, true>,
     .transpose = [](const Rule& r, int, Var ct) { return r.attribute<double>() * ct; }};
 
+// In float; double has erf_packets.
+constexpr auto error_function = []<class X>(X x) {
+  if constexpr (std::same_as<typename X::Scalar, float>) return x.unaryExpr(Erf());
+  else return x.erf();
+};
 constexpr Primitive exp_p = unary<[]<class X>(X x) { return x.unaryExpr(ExpToZero<typename X::Scalar>()); }, [](Var, Var y) { return y; }>("exp");
-constexpr Primitive log_p = unary<[](auto x) { return x.log(); }, [](Var x, Var) { return 1.0 / x; }>("log");
+constexpr Primitive log_p = unary<[]<class X>(X x) { return x.unaryExpr(Log<typename X::Scalar>()); }, [](Var x, Var) { return 1.0 / x; }>("log");
 constexpr Primitive sqrt_p = unary<[]<class X>(X x) { return x.unaryExpr(Root<typename X::Scalar>()); }, [](Var, Var y) { return 0.5 / y; }>("sqrt");
 constexpr Primitive sin_p = unary<[](auto x) { return x.sin(); }, [](Var x, Var) { return cos(x); }>("sin");
 constexpr Primitive cos_p = unary<[](auto x) { return x.cos(); }, [](Var x, Var) { return -sin(x); }>("cos");
-constexpr Primitive erf_p = unary<[](auto x) { return x.erf(); }, erf_packets, [](Var x, Var) { return 2 * std::numbers::inv_sqrtpi * exp(-square(x)); }>("erf");
+constexpr Primitive erf_p = unary<error_function, erf_packets, [](Var x, Var) { return 2 * std::numbers::inv_sqrtpi * exp(-square(x)); }>("erf");
 // Scalar: in the tail the usual erfc of doubles is wrong by up to four units in the last place, and that of long doubles is not.
 constexpr auto complement = [](auto x) {
   return x.unaryExpr([](auto v) {

@@ -2,7 +2,7 @@
 // every way to ask: operator new asks malloc or its aligned forms too. Read autodiff/executor.h first.
 #include "linnet/autodiff/derivative.h"
 #include "linnet/autodiff/kernels/parallel.h"
-#include "linnet/tests/autodiff/samples.h"
+#include "linnet/tests/autodiff/sized.h"
 
 #include <doctest/doctest.h>
 
@@ -52,6 +52,12 @@ namespace {
 using Values = std::span<const Var>;
 
 // The allocations of the second run, and of the third.
+template <class T> long allocations_of_runs(Executor<T>& executor, std::span<const T* const> from, std::span<T* const> to) {
+  executor.run(from, to);
+  const long before = allocations;
+  for (int i = 0; i < 2; ++i) executor.run(from, to);
+  return allocations - before;
+}
 template <class T> long allocations_of_replays(Program program, std::vector<Varies> varies = {}, Lanes lanes = {}) {
   Executor<T> executor(std::make_shared<const Program>(std::move(program)), varies, lanes);
   const Program& p = executor.program();
@@ -63,10 +69,40 @@ template <class T> long allocations_of_replays(Program program, std::vector<Vari
   for (std::size_t k = 0; k < p.outputs.size(); ++k) out.emplace_back(Shape{executor.output_size(k)});
   for (const auto& a : in) from.push_back(a.data());
   for (auto& a : out) to.push_back(a.data());
-  executor.run(from, to);
-  const long before = allocations;
-  for (int i = 0; i < 2; ++i) executor.run(from, to);
-  return allocations - before;
+  return allocations_of_runs<T>(executor, from, to);
+}
+
+// Of a program on inputs of its own; those that lanes come with have them repeated.
+template <class T> long allocations_on(const Program& program, const samples::Arrays<T>& x, std::size_t with_lanes, Index directions) {
+  std::vector<Varies> varies(with_lanes, Varies::directions);
+  Executor<T> executor(std::make_shared<const Program>(program), varies, {1, directions});
+  samples::Arrays<T> in, out;
+  std::vector<const T*> from;
+  std::vector<T*> to;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    in.emplace_back(Shape{(i < with_lanes ? directions : 1) * x[i].size()});
+    for (Index l = 0; l < in[i].size(); ++l) in[i].data()[l] = x[i].data()[l % x[i].size()];
+  }
+  for (std::size_t k = 0; k < program.outputs.size(); ++k) out.emplace_back(Shape{executor.output_size(k)});
+  for (const auto& a : in) from.push_back(a.data());
+  for (auto& a : out) to.push_back(a.data());
+  return allocations_of_runs<T>(executor, from, to);
+}
+
+// The value, the derivative and its transpose; of one direction and of three.
+template <class T> void replays_of(const samples::Row& row) {
+  const samples::Arrays<T> x = samples::cast_all<T>(row.x);
+  const FlatLinearMap<T> map(row.f, {x.begin(), x.end()}, {});
+  samples::Arrays<T> tangents, cotangents;
+  for (const Array<T>& a : x) tangents.push_back(random<T>(a.shape(), 91));
+  for (const Array<T>& a : map.value()) cotangents.push_back(random<T>(a.shape(), 92));
+  for (samples::Arrays<T>* in : {&tangents, &cotangents}) in->insert(in->end(), map.residuals().begin(), map.residuals().end());
+  for (const Index directions : {1, 3}) {
+    CAPTURE(directions);
+    CHECK(allocations_on<T>(trace(row.f, samples::shapes(x)), x, x.size(), directions) == 0);
+    CHECK(allocations_on<T>(map.program(), tangents, x.size(), directions) == 0);
+    CHECK(allocations_on<T>(map.transpose_program(), cotangents, map.value().size(), directions) == 0);
+  }
 }
 
 // 300 examples of 70-90-80-10: more rows than a panel has, and sizes that nothing divides; then 64 examples and one.
@@ -141,4 +177,20 @@ TEST_CASE("the counter counts") {
 TEST_CASE_TEMPLATE("replays allocate nothing, in one thread and in two", T, float, double) {
   replays<T>(1);
   replays<T>(2);
+}
+
+TEST_CASE_TEMPLATE("replays of every primitive, of its derivative and of the transpose of that allocate nothing, in one thread and in three", T, float, double) {
+  for (const int threads : {1, 3}) {
+    set_thread_count(threads);
+    CAPTURE(threads);
+    for (const Primitive* p : primitives()) {
+      CAPTURE(std::string(p->name));
+      for (const Index n : {1, 17, 3'001}) replays_of<T>(samples::sized(p->name, n));
+      for (const samples::Row& row : samples::further(p->name)) {
+        CAPTURE(row.what);
+        replays_of<T>(row);
+      }
+    }
+  }
+  set_thread_count(1);
 }
