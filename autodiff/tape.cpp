@@ -32,10 +32,18 @@ const void* buffer(const Constant& c) {
   return std::visit([](const auto& values) { return static_cast<const void*>(values.get()); }, c.values);
 }
 
+constexpr const char* trace_ended = "a traced value was used after its trace ended; pass it to the function as an argument, or compute with arrays";
+
 using Path = std::shared_ptr<const std::string>;
 Path& traced_layer() {  // of the innermost scope of this thread
   static thread_local Path path;
   return path;
+}
+
+// `text`, which may have the layer in front, in the operation's name.
+std::string in_operation(const std::string& operation, const std::string& path, std::string text) {
+  if (!path.empty() && text.starts_with(path + ": ")) text.erase(0, path.size() + 2);
+  return text.starts_with(operation + ":") ? text : operation + ": " + text;
 }
 
 }  // namespace
@@ -134,7 +142,7 @@ std::optional<double> Var::number() const {
 }
 Tape* Var::tape() const {
   if (!recorder_) return nullptr;
-  if (!*recorder_) fail<TraceError>("a traced value was used after its trace ended; pass it to the function as an argument, or compute with arrays");
+  if (!*recorder_) fail<TraceError>("{}", trace_ended);
   return *recorder_;
 }
 const Shape& Var::shape() const {
@@ -172,9 +180,16 @@ Var Tape::operand(const Var& v, std::size_t i) const {
   return u;
 }
 
+void check_traced(std::string_view operation, std::span<const Var> in) {
+  for (const Var& v : in) {
+    if (v.is_zero()) fail<TraceError>("{}: an operand holds nothing; a default-constructed Var is a zero tangent, not a value", operation);
+    if (v.recorder_ && !*v.recorder_) fail<TraceError>("{}: {}", operation, trace_ended);
+  }
+}
+
 int Tape::own(const Var& v, const char* operation) {
   if (v.recorder_ == self_) return v.id_;
-  if (v.is_zero()) fail<TraceError>("{}: an operand holds nothing; a default-constructed Var is a zero tangent, not a value", operation);
+  check_traced(operation, std::span(&v, 1));
   Tape* const from = v.tape();
   if ((from && from->thread_ != thread_) || thread_ != this_thread()) fail<TraceError>("{}: an operand was recorded by another thread; trace it in this one", operation);
   if (from && from->newer_than(*this)) fail<TraceError>("{}: an operand belongs to an inner function that is still being traced; answer it from that function instead", operation);
@@ -207,7 +222,13 @@ Var Tape::emit(const Primitive& primitive, std::span<const Var> in, Attributes a
       value.id_ = at->second;
       return value;
     }
-    const Shape shape = primitive.infer(shapes, attributes);
+    const Shape shape = [&] {
+      try {
+        return primitive.infer(shapes, attributes);
+      } catch (const ShapeError& e) {
+        throw ShapeError(in_operation(name, *path_, e.what()));
+      }
+    }();
     nodes_.push_back({&primitive, std::move(attributes), std::move(ids), shape, {}, path_});
     value.id_ = static_cast<int>(nodes_.size()) - 1;
     shared_.emplace(key, value.id_);
@@ -280,6 +301,7 @@ Tape* newest(std::span<const Var> values) {
 }
 
 Var emit(const Primitive& primitive, std::span<const Var> in, Attributes attributes) {
+  check_traced(primitive.name, in);
   Tape* const tape = newest(in);
   if (!tape) fail<TraceError>("{}: none of the operands is traced; use it inside a function that is differentiated or compiled, or compute with arrays", primitive.name);
   return tape->emit(primitive, in, std::move(attributes));

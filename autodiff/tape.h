@@ -78,6 +78,7 @@ class Var {
  private:
   friend class Tape;
   template <Scalar T> friend Var constant(std::shared_ptr<const Array<T>>);
+  friend void check_traced(std::string_view operation, std::span<const Var> in);
   std::shared_ptr<Tape*> recorder_;  // holds null once the tape is sealed or gone
   std::shared_ptr<const Constant> constant_;
   int id_ = -1;
@@ -142,6 +143,8 @@ class Tape {
   const void* thread_;  // a place of the thread it was made in
 };
 
+// TraceError in the operation's name unless every operand is a constant or a value of a trace that goes on.
+void check_traced(std::string_view operation, std::span<const Var> in);
 Tape* newest(std::span<const Var> values);                                       // null if none is recorded
 Var emit(const Primitive&, std::span<const Var> in, Attributes attributes = {});  // on the newest tape; TraceError if no operand has one
 

@@ -11,6 +11,7 @@ namespace {
 
 Shape call_shape(Shapes in, const Attributes& attributes) {
   const Body& body = std::get<Body>(attributes);
+  if (const std::size_t n = body.program->inputs.size(); in.size() != n || (body.loop && body.loop->roles.size() != n)) fail<ShapeError>("call: {} operands came, the function takes {}", in.size(), n);
   for (std::size_t i = 0; i < in.size(); ++i) {
     const bool sliced = body.loop && body.loop->roles[i] == Role::sliced;
     if (const Shape s = sliced ? stacked(body.program->inputs[i], body.loop->length) : body.program->inputs[i]; in[i] != s) fail<ShapeError>("call: operand {} is {}, the function takes {}", i, in[i], s);

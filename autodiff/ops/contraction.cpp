@@ -111,7 +111,7 @@ std::span<const Primitive* const> contraction_primitives() { return family; }
 const Primitive& dot_primitive() { return dot_p; }
 
 Var dot(const Var& left, const Var& right, DotFlags flags) {
-  const auto [a, b] = on_one_tape(std::array{left, right});
+  const auto [a, b] = on_one_tape("dot", std::array{left, right});
   const Shape x = a.shape(), y = b.shape();
   const auto [ta, tb] = flags;
   if (x.rank() == 0 || y.rank() == 0) fail<ShapeError>("dot: operands need at least one axis, got {} and {}; use * with scalars", x, y);
@@ -131,7 +131,7 @@ Var dot(const Var& left, const Var& right, DotFlags flags) {
 }
 
 Var contract(const Var& left, std::vector<Index> axes_a, const Var& right, std::vector<Index> axes_b, std::vector<Index> batch_a, std::vector<Index> batch_b) {
-  const auto [a, b] = on_one_tape(std::array{left, right});
+  const auto [a, b] = on_one_tape("contract", std::array{left, right});
   const Shape x = a.shape(), y = b.shape();
   const Roles p = roles(x, std::move(batch_a), std::move(axes_a)), q = roles(y, std::move(batch_b), std::move(axes_b));
   if (extents(x, p.contracted) != extents(y, q.contracted) || extents(x, p.batch) != extents(y, q.batch))

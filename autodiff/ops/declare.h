@@ -77,7 +77,8 @@ template <auto F, PacketFunction<double> in_double, auto slope> constexpr Primit
 }
 
 // Operands of an operation that moves them before it uses them together: constants become values of the tape of the others.
-template <std::size_t n> std::array<Var, n> on_one_tape(std::array<Var, n> in) {
+template <std::size_t n> std::array<Var, n> on_one_tape(std::string_view operation, std::array<Var, n> in) {
+  check_traced(operation, in);
   if (Tape* const tape = newest(in))
     for (Var& v : in)
       if (v.is_constant()) v = tape->take_in(v);
@@ -89,6 +90,11 @@ inline Cost movement_cost(Shapes in, const Shape& out, const Attributes&) {
   Cost c{0, static_cast<double>(out.size())};
   for (const Shape& s : in) c.bytes += static_cast<double>(s.size());
   return c;
+}
+
+inline const Shape& shape_of(std::string_view operation, const Var& x) {  // TraceError in the operation's name if it has none
+  check_traced(operation, std::span(&x, 1));
+  return x.shape();
 }
 
 inline Var swapped(const Var& a) {  // the last two axes

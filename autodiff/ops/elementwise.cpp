@@ -66,7 +66,7 @@ namespace linnet::autodiff {
 
 Shape same_shapes(Shapes in, const Attributes&) {
   for (const Shape& s : in)
-    if (s != in[0]) fail<ShapeError>("elementwise operation: operands must have one shape, got {} and {}", in[0], s);
+    if (s != in[0]) fail<ShapeError>("operands must have one shape, got {} and {}", in[0], s);
   return in[0];
 }
 
@@ -158,6 +158,7 @@ const Primitive* const family[] = {&add_p, &sub_p, &neg_p, &mul_p, &div_p, &scal
 // Records a primitive on operands broadcast to one shape. Numbers become fills.
 template <std::size_t n> Var broadcasting(const Primitive& p, std::array<Var, n> in) {
   const std::string name(p.name);
+  check_traced(name, in);
   Shape shape = in[0].shape();
   for (const Var& v : in) shape = broadcast_shapes(name.c_str(), shape, v.shape());
   Tape* const tape = newest(in);
@@ -205,6 +206,9 @@ Var fill(Tape* tape, const Shape& shape, double value) {
   if (!tape) fail<TraceError>("fill: there is no trace to record it in; use it inside a function that is differentiated or compiled");
   return tape->emit(fill_p, {}, Fill{shape, value});
 }
-Var zeros_like(const Var& x) { return fill(x.tape(), x.shape(), 0); }
+Var zeros_like(const Var& x) {
+  check_traced("zeros_like", std::span(&x, 1));
+  return fill(x.tape(), x.shape(), 0);
+}
 
 }  // namespace linnet::autodiff

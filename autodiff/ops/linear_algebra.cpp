@@ -105,7 +105,7 @@ std::span<const Primitive* const> linear_algebra_primitives() { return family; }
 
 Var lower_triangle(const Var& x, double diagonal) { return emit(lower_p, std::array{x}, diagonal); }
 Var diagonal(const Var& x) {
-  const Shape s = square_shape("diagonal", x.shape());
+  const Shape s = square_shape("diagonal", shape_of("diagonal", x));
   const Index n = s[-1], r = s.rank() - 2;
   const Shape front = s.part(0, r);
   const auto with = [&](std::initializer_list<Index> last) { return front.inserted(r, std::span(last.begin(), last.size())); };
@@ -114,17 +114,17 @@ Var diagonal(const Var& x) {
   return reshape(slice(reshape(pad(reshape(x, with({n * n})), r, 0, n), with({n, n + 1})), r + 1, 0, 1), with({n}));
 }
 Var cholesky(const Var& a) {
-  square_shape("cholesky", a.shape());
+  square_shape("cholesky", shape_of("cholesky", a));
   return emit(cholesky_p, std::array{0.5 * (a + swapped(a))});
 }
 Var triangular_solve(const Var& factor, const Var& right, bool transposed) {
-  const auto [l, b] = on_one_tape(std::array{factor, right});
+  const auto [l, b] = on_one_tape("triangular_solve", std::array{factor, right});
   const Shape s = b.shape();
   const bool vectors = s.rank() + 1 == l.shape().rank();
   return reshape(emit(solve_p, std::array{l, vectors ? reshape(b, s.inserted(s.rank(), std::array<Index, 1>{1})) : b}, Triangular{transposed}), s);
 }
 Var solve_positive(const Var& a, const Var& b) {
-  const Var l = cholesky(on_one_tape(std::array{a, b})[0]);
+  const Var l = cholesky(on_one_tape("solve_positive", std::array{a, b})[0]);
   return triangular_solve(l, triangular_solve(l, b), true);
 }
 Var logdet_positive(const Var& a) { return 2.0 * sum(log(diagonal(cholesky(a))), {-1}); }

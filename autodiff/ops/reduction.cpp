@@ -156,7 +156,7 @@ std::vector<Index> checked_axes(const std::string& operation, std::vector<Index>
 
 // Reduces the chosen axes, last first, run by run.
 Var reduce(const Primitive& p, Var x, std::vector<Index> axes, bool keep) {
-  const Shape s = x.shape();
+  const Shape s = shape_of(p.name, x);
   axes = checked_axes(std::string(p.name), std::move(axes), s);
   Shape kept = s;
   for (const Index axis : axes) kept = kept.with(axis, 1);
@@ -169,9 +169,9 @@ Var reduce(const Primitive& p, Var x, std::vector<Index> axes, bool keep) {
   return keep ? reshape(x, kept) : x;
 }
 
-std::vector<Index> all_axes(const Var& x) {
+std::vector<Index> all_axes(std::string_view operation, const Var& x) {
   std::vector<Index> axes;
-  for (Index i = 0; i < x.shape().rank(); ++i) axes.push_back(i);
+  for (Index i = 0; i < shape_of(operation, x).rank(); ++i) axes.push_back(i);
   return axes;
 }
 
@@ -180,35 +180,35 @@ std::vector<Index> all_axes(const Var& x) {
 std::span<const Primitive* const> reduction_primitives() { return family; }
 const Primitive& broadcast_primitive() { return broadcast_p; }
 
-Var sum(const Var& x) { return sum(x, all_axes(x)); }
+Var sum(const Var& x) { return sum(x, all_axes("sum", x)); }
 Var sum(const Var& x, std::vector<Index> axes, bool keep) { return reduce(sum_p, x, std::move(axes), keep); }
-Var max(const Var& x) { return max(x, all_axes(x)); }
+Var max(const Var& x) { return max(x, all_axes("max", x)); }
 Var max(const Var& x, std::vector<Index> axes, bool keep) { return reduce(max_p, x, std::move(axes), keep); }
-Var min(const Var& x) { return min(x, all_axes(x)); }
+Var min(const Var& x) { return min(x, all_axes("min", x)); }
 Var min(const Var& x, std::vector<Index> axes, bool keep) {
-  const Shape s = x.shape();
+  const Shape s = shape_of("min", x);
   axes = checked_axes("min", std::move(axes), s);
   for (const Index axis : axes)
     if (s[axis] == 0) fail<ShapeError>("min: axis {} of {} is empty, and nothing has no minimum", axis, s);
   return -max(-x, axes, keep);
 }
-Var mean(const Var& x) { return mean(x, all_axes(x)); }
+Var mean(const Var& x) { return mean(x, all_axes("mean", x)); }
 Var mean(const Var& x, std::vector<Index> axes, bool keep) {
   const Var total = sum(x, std::move(axes), keep);
   if (x.shape().size() == 0) fail<ShapeError>("mean: {} has no values, and nothing has no mean", x.shape());
   return (static_cast<double>(total.shape().size()) / static_cast<double>(x.shape().size())) * total;
 }
-Var variance(const Var& x) { return variance(x, all_axes(x)); }
+Var variance(const Var& x) { return variance(x, all_axes("variance", x)); }
 Var variance(const Var& x, std::vector<Index> axes, bool keep) {
-  axes = checked_axes("variance", std::move(axes), x.shape());
+  axes = checked_axes("variance", std::move(axes), shape_of("variance", x));
   if (x.shape().size() == 0) fail<ShapeError>("variance: {} has no values, and nothing has no mean", x.shape());
   return mean(square(x - mean(x, axes, true)), axes, keep);
 }
-Var cumsum(const Var& x, Index axis, bool reverse) { return emit(cumsum_p, std::array{x}, Cumulative{normalized_axis("cumsum", axis, x.shape()), reverse}); }
+Var cumsum(const Var& x, Index axis, bool reverse) { return emit(cumsum_p, std::array{x}, Cumulative{normalized_axis("cumsum", axis, shape_of("cumsum", x)), reverse}); }
 Var broadcast(const Var& x, Index at, const Shape& extents) { return extents.rank() ? emit(broadcast_p, std::array{x}, Axes{at, extents}) : x; }
 
 Var broadcast_to(const Var& x, const Shape& shape) {
-  const Shape s = x.shape();
+  const Shape s = shape_of("broadcast_to", x);
   if (s == shape) return x;
   if (broadcast_shapes("broadcast_to", s, shape) != shape) fail<ShapeError>("broadcast_to: {} does not broadcast to {}", s, shape);
   // Drop the axes that stretch, then insert them anew, run by run from the front.

@@ -193,13 +193,13 @@ std::span<const Primitive* const> structure_primitives() { return family; }
 const Primitive& reshape_primitive() { return reshape_p; }
 const Primitive& transpose_primitive() { return transpose_p; }
 
-Var reshape(const Var& x, const Shape& shape) { return shape == x.shape() ? x : emit(reshape_p, std::array{x}, shape); }
+Var reshape(const Var& x, const Shape& shape) { return shape == shape_of("reshape", x) ? x : emit(reshape_p, std::array{x}, shape); }
 Var transpose(const Var& x) {
-  if (x.shape().rank() != 2) fail<ShapeError>("transpose: a matrix is needed, got {}; give the order of the axes", x.shape());
+  if (shape_of("transpose", x).rank() != 2) fail<ShapeError>("transpose: a matrix is needed, got {}; give the order of the axes", x.shape());
   return transpose(x, {1, 0});
 }
 Var transpose(const Var& x, std::vector<Index> axes) {
-  const Shape s = x.shape();
+  const Shape s = shape_of("transpose", x);
   std::array<bool, Shape::max_rank> seen{};
   bool ordered = true;
   if (static_cast<Index>(axes.size()) != s.rank()) fail<ShapeError>("transpose: {} axes were given for {}", axes.size(), s);
@@ -211,22 +211,22 @@ Var transpose(const Var& x, std::vector<Index> axes) {
   return ordered ? x : emit(transpose_p, std::array{x}, Permutation{Shape(std::span<const Index>(axes))});
 }
 Var slice(const Var& x, Index axis, Index start, Index size) {
-  const Shape s = x.shape();
+  const Shape s = shape_of("slice", x);
   axis = normalized_axis("slice", axis, s);
   return start == 0 && size == s[axis] ? x : emit(slice_p, std::array{x}, Cut{axis, start, size, s[axis]});
 }
 Var pad(const Var& x, Index axis, Index before, Index after) {
-  const Shape s = x.shape();
+  const Shape s = shape_of("pad", x);
   axis = normalized_axis("pad", axis, s);
   return before == 0 && after == 0 ? x : emit(pad_p, std::array{x}, Cut{axis, before, s[axis], before + s[axis] + after});
 }
 Var concatenate(std::vector<Var> parts, Index axis) {
   if (parts.empty()) fail<ShapeError>("concatenate: no arrays came; at least one is needed");
-  axis = normalized_axis("concatenate", axis, parts[0].shape());
+  axis = normalized_axis("concatenate", axis, shape_of("concatenate", parts[0]));
   return parts.size() == 1 ? parts[0] : emit(concatenate_p, parts, Along{axis});
 }
 Var gather(const Var& table, const Var& index) {
-  check_table("gather", table.shape(), index.shape());
+  check_table("gather", shape_of("gather", table), shape_of("gather", index));
   return emit(gather_p, std::array{table, index}, Rows{table.shape()[0]});
 }
 Var scatter_add(const Var& rows, const Var& index, Index n) {

@@ -133,7 +133,7 @@ struct Images {
   bool sequence;
 };
 Images as_images(const char* operation, const Var& x) {
-  const Shape s = x.shape();
+  const Shape s = shape_of(operation, x);
   if (s.rank() == 3) return {reshape(x, {s[0], 1, s[1], s[2]}), true};
   if (s.rank() != 4) fail<ShapeError>("{}: images [n,height,width,channels] or sequences [n,length,channels] are needed, got {}", operation, s);
   return {x, false};
@@ -183,7 +183,7 @@ Var patches(const Var& x, std::array<Index, 2> size, const ConvOptions& options)
 }
 
 Var conv(const Var& input, const Var& weights, const ConvOptions& options) {
-  const auto [x, w] = on_one_tape(std::array{input, weights});
+  const auto [x, w] = on_one_tape("conv", std::array{input, weights});
   const Shape image = x.shape(), kernel = w.shape();
   if ((image.rank() != 3 && image.rank() != 4) || kernel.rank() != image.rank() || image[-1] != kernel[-2])
     fail<ShapeError>("conv: images [n,height,width,c] with weights [height,width,c,f], or sequences [n,length,c] with weights [length,c,f], are needed; got {} and {}",

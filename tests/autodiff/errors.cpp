@@ -50,7 +50,7 @@ std::vector<Case> arithmetic() {
   all.push_back({"where", tracing({{2}, {3}}, [](Values v) { return where(v[0], v[1], 0.0); }), shape, "where: shapes [2] and [3] do not broadcast: axis -1 is 2 and 3; equal extents or 1 are needed"});
   all.push_back({"where", tracing({{3}, {4}}, [](Values v) { return where(v[0], 1.0, v[1]); }), shape, "where: shapes [3] and [4] do not broadcast: axis -1 is 3 and 4; equal extents or 1 are needed"});
   all.push_back({"> of shapes", tracing({{3}, {4}}, [](Values v) { return v[0] > v[1]; }), shape, "sub: shapes [3] and [4] do not broadcast"});
-  all.push_back({"a primitive itself", tracing({{2}, {3}}, [](Values v) { return emit(primitive("add"), v); }), shape, "elementwise operation: operands must have one shape, got [2] and [3]"});
+  all.push_back({"a primitive itself", tracing({{2}, {3}}, [](Values v) { return emit(primitive("add"), v); }), shape, "add: operands must have one shape, got [2] and [3]"});
   all.push_back({"mean_squared_error", tracing({{2, 1}, {2}}, [](Values v) { return mean_squared_error(v[0], v[1]); }), shape, "mean_squared_error: prediction [2,1] and target [2] must have one shape"});
   return all;
 }

@@ -141,9 +141,9 @@ TEST_CASE("a value that escapes its trace is refused") {
   const char* const text = "a traced value was used after its trace ended; pass it to the function as an argument, or compute with arrays";
   CHECK_THROWS_WITH_AS(leaked.shape(), text, TraceError);
   CHECK_THROWS_WITH_AS(leaked.tape(), text, TraceError);
-  CHECK_THROWS_WITH_AS(exp(leaked), text, TraceError);
-  CHECK_THROWS_AS(record([&](Values v) { return v[0] + leaked; }), TraceError);
-  CHECK_THROWS_WITH_AS(record([&](Values v) { (void)v; return leaked; }), text, TraceError);
+  CHECK_THROWS_WITH_AS(exp(leaked), (std::string("exp: ") + text).c_str(), TraceError);
+  CHECK_THROWS_WITH_AS(record([&](Values v) { return v[0] + leaked; }), (std::string("add: ") + text).c_str(), TraceError);
+  CHECK_THROWS_WITH_AS(record([&](Values v) { (void)v; return leaked; }), (std::string("trace: ") + text).c_str(), TraceError);
   Var abandoned;
   {
     Tape tape;
@@ -158,9 +158,9 @@ TEST_CASE("a Var that holds nothing is refused") {
   CHECK(nothing.is_zero());
   CHECK(nothing.tape() == nullptr);
   CHECK_THROWS_WITH_AS(nothing.shape(), "a Var that holds nothing was used; a default-constructed Var is a zero tangent, not a value", TraceError);
-  CHECK_THROWS_WITH_AS(record([&](Values v) { return v[0] + nothing; }), doctest::Contains("a Var that holds nothing was used"), TraceError);
+  CHECK_THROWS_WITH_AS(record([&](Values v) { return v[0] + nothing; }), "add: an operand holds nothing; a default-constructed Var is a zero tangent, not a value", TraceError);
   CHECK_THROWS_WITH_AS(record([&](Values) { return nothing; }), "trace: an operand holds nothing; a default-constructed Var is a zero tangent, not a value", TraceError);
-  CHECK_THROWS_WITH_AS(record([&](Values v) { return dot(v[0], nothing); }), doctest::Contains("holds nothing"), TraceError);
+  CHECK_THROWS_WITH_AS(record([&](Values v) { return dot(v[0], nothing); }), "dot: an operand holds nothing; a default-constructed Var is a zero tangent, not a value", TraceError);
 }
 
 TEST_CASE("nothing is recorded outside of a trace") {
