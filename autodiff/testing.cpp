@@ -187,7 +187,26 @@ struct Checker {
       const Arrays exact = FlatLinearMap<double>(f, views(same), {}).jvp(views(u64), -1);
       expect(difference(ju, exact), 10 * std::sqrt(eps) * std::max(largest(exact), largest(forward)), "float against double");
     }
+    linearity<T>(map, out, width);
     lanes<T>(map, out, width);
+  }
+
+  // Of u / 2 - 2 w against those of u and w.
+  template <class T> void linearity(const FlatLinearMap<T>& map, std::span<const Shape> out, const char* width) {
+    const double eps = std::numeric_limits<T>::epsilon();
+    for (const bool forward : {true, false}) {
+      const std::vector<Shape> in = forward ? shapes(x) : std::vector<Shape>(out.begin(), out.end());
+      const std::vector<Array<T>> u = in_width<T>(directions(in, random)), w = in_width<T>(directions(in, random));
+      std::vector<Array<T>> both, size;
+      for (std::size_t i = 0; i < u.size(); ++i) {
+        both.push_back(T(0.5) * u[i] - T(2) * w[i]);
+        size.push_back(T(0.5) * magnitudes(u)[i] + T(2) * magnitudes(w)[i]);
+      }
+      const auto apply = [&](const std::vector<Array<T>>& t) { return forward ? map.jvp(views(t), -1) : map.vjp(views(t), -1); };
+      const std::vector<Array<T>> y = apply(both), v = in_width<T>(directions(forward ? std::vector<Shape>(out.begin(), out.end()) : shapes(x), random));
+      const double S = inner(magnitudes(v), bound(forward ? map.program() : map.transpose_program(), in.size(), size, map.residuals()));
+      expect(std::abs(inner(v, y) - (0.5 * inner(v, apply(u)) - 2 * inner(v, apply(w)))), options.adjoint * eps * S, fmt::format("linearity of {} in {}", forward ? "jvp" : "vjp", width));
+    }
   }
 
   template <class T> void lanes(const FlatLinearMap<T>& map, std::span<const Shape> out, const char* width) {

@@ -12,7 +12,7 @@ namespace linnet::autodiff {
 struct DerivativeCheck {
   int order = 2;                  // derivatives of derivatives, so many times
   double difference = 1e-10;      // jvp against six-point differences, in double, relative to the largest entry
-  double adjoint = 4;             // |<v, Ju> - <J^T v, u>| in units of eps S, S the linear program run on absolute values
+  double adjoint = 4;             // |<v, Ju> - <J^T v, u>|, and |<v, J(au + bw) - aJu - bJw>|, in units of eps S, S the linear program run on absolute values
   Index lanes = 3;                // so many (co)tangents at once must equal a loop over them
   unsigned seed = 1;
   bool differences = true;        // false where f is not smooth at x

@@ -78,9 +78,9 @@ TEST_CASE("the harness counts what it compares") {
     check_derivatives([](Var v) { return tanh(v); }, samples::random<double>({3}, 1), {.order = order, .lanes = lanes, .differences = differences, .checks = &checks});
     return checks;
   };
-  // In either width the adjoint identity, bits, the cotangent zero and lanes in both directions; once differences, and float against double.
-  CHECK(count(1, true, 3) == 2 * (3 + 2 * 3) + 2);
-  CHECK(count(1, false, 1) == 2 * (3 + 2) + 1);
+  // In either width the adjoint identity, bits, the cotangent zero, linearity and lanes in both directions; once differences, and float against double.
+  CHECK(count(1, true, 3) == 2 * (3 + 2 + 2 * 3) + 2);
+  CHECK(count(1, false, 1) == 2 * (3 + 2 + 2) + 1);
   CHECK(count(2, true, 3) == 3 * count(1, true, 3));
   CHECK(count(3, true, 3) == 7 * count(1, true, 3));
 }

@@ -22,6 +22,9 @@ template <class T> void first_lane_kernel(const KernelCall<T>& c) {
   std::fill_n(c.out, c.count() * c.out_shape.size(), T(0));
   std::copy_n(c.in[0], c.out_shape.size(), c.out);
 }
+template <class T> void bent_kernel(const Attributes&, const T* const* in, T* out, Index n) {  // claims to be linear, and is on either side of 0
+  for (Index i = 0; i < n; ++i) out[i] = in[0][i] > 0 ? T(1.5) * in[0][i] : in[0][i];
+}
 template <class T> void drifting_kernel(const Attributes&, const T* const* in, T* out, Index n) {
   static T drift = 0;
   drift += std::numeric_limits<T>::epsilon() / 64;
@@ -43,6 +46,7 @@ constexpr Primitive widths{.name = "widths", .operands = {Operand::linear}, .joi
                            .transpose = [](const Rule&, int, Var ct) { return 2.0 * ct; }};
 constexpr Primitive lanes{.name = "lanes", .operands = {Operand::linear}, .joint = true, .infer = same_shape, .map = {}, .eval = {first_lane_kernel<float>, first_lane_kernel<double>}, .transpose = unchanged};
 constexpr Primitive drifting{.name = "drifting", .operands = {Operand::linear}, .joint = true, .infer = same_shape, .map = {drifting_kernel<float>, drifting_kernel<double>}, .eval = {}, .transpose = unchanged};
+constexpr Primitive bent{.name = "bent", .operands = {Operand::linear}, .joint = true, .infer = same_shape, .map = {bent_kernel<float>, bent_kernel<double>}, .eval = {}, .transpose = unchanged};
 
 std::vector<std::string> check(const Primitive& p, DerivativeCheck options = {}) {
   return check_derivatives([&](Var v) { return emit(p, std::array{v}); }, random<double>({5}, 2), options);
@@ -88,6 +92,13 @@ TEST_CASE("a false transpose is found by the adjoint identity in both widths") {
 }
 
 TEST_CASE("a transpose that adds a constant is found by the cotangent zero") { CHECK(found(check(affine, {.order = 1}), "vjp of zero in double")); }
+
+TEST_CASE("a derivative that is not linear in the tangent is found") {
+  const auto failures = check(bent, {.order = 1});
+  CHECK(found(failures, "linearity of jvp in double"));
+  CHECK(found(failures, "linearity of jvp in float"));
+  CHECK_FALSE(found(failures, "linearity of vjp"));
+}
 
 TEST_CASE("a kernel that is wrong in one width is found") {
   const auto failures = check(widths, {.order = 1});
