@@ -128,11 +128,11 @@ Shape concatenate_shape(Shapes in, const Attributes& a) {
 template <class T> void concatenate_eval(const KernelCall<T>& c) {
   const Index axis = std::get<Along>(c.attributes).axis, r = c.out_shape.rank(), outer = c.out_shape.size(0, axis), row = c.out_shape.size(axis, r);
   for (Index l = 0; l < c.count(); ++l) {
-    T* to = c.out + l * outer * row;
+    Index at = 0;  // in a row; a pointer would leave an array of no rows
     for (std::size_t i = 0; i < c.in.size(); ++i) {
       const Index n = c.in_shape[i]->size(axis, r);
-      for (Index o = 0; o < outer; ++o) std::copy_n(c.lane(i, l) + o * n, n, to + o * row);
-      to += n;
+      for (Index o = 0; o < outer; ++o) std::copy_n(c.lane(i, l) + o * n, n, c.out + (l * outer + o) * row + at);
+      at += n;
     }
   }
 }
