@@ -12,8 +12,12 @@ say() { printf '%s\n' "$*" >&2; }
 
 as_root() { if ((EUID == 0)); then "$@"; else sudo "$@"; fi; }
 
-# Nothing that is installed is removed for it: apt-get refuses instead.
-apt_install() { as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-remove --no-install-recommends "$@" >&2; }
+# Nothing that is installed is removed for it, unless may_remove says so: apt-get refuses instead.
+apt_install() {
+  local keep=--no-remove
+  if [[ ${may_remove:-no} == yes ]]; then keep=--yes; fi
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes "$keep" --no-install-recommends "$@" >&2
+}
 
 install_missing() {
   if ! command -v dpkg-query >/dev/null; then

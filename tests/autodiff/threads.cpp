@@ -3,6 +3,7 @@
 #include "linnet/autodiff/kernels/gemm.h"
 #include "linnet/autodiff/kernels/parallel.h"
 #include "linnet/tests/autodiff/samples.h"
+#include "linnet/tests/rounds.h"
 
 #include <doctest/doctest.h>
 
@@ -16,9 +17,6 @@ using samples::Arrays, samples::random, samples::same_bits;
 namespace {
 
 using Values = std::span<const Var>;
-
-constexpr std::array thread_counts{1, 2, 3, 4, 8};
-constexpr int repeats = 20;  // of every model for each
 
 struct Threads {  // so many while it lives
   explicit Threads(int n) : before_(threads()) { set_threads(n); }
@@ -75,10 +73,10 @@ TEST_CASE_TEMPLATE("values, jvp, vjp and their lanes have the same bits for any 
     }
     for (const Arrays<T>& part : expected)
       for (const Array<T>& a : part) REQUIRE(first_not_finite<T>(a.values()) == -1);
-    for (const int n : thread_counts) {
+    for (const int n : rounds::thread_counts) {
       CAPTURE(n);
       const Threads now(n);
-      for (int repeat = 0; repeat < repeats; ++repeat) {
+      for (int repeat = 0; repeat < rounds::repeats(20); ++repeat) {
         const std::vector<Arrays<T>> came = everything<T>(m);
         for (std::size_t k = 0; k < expected.size(); ++k) {
           CAPTURE(k);

@@ -2,6 +2,7 @@
 #include "networks_by_hand.h"
 
 #include "linnet/autodiff/config.h"
+#include "linnet/tests/rounds.h"
 
 #include <doctest/doctest.h>
 
@@ -15,8 +16,8 @@ template <class F> void check_bits(F&& f, int repeats = 3) {
   const int before = linnet::autodiff::threads();
   linnet::autodiff::set_threads(1);
   const auto expected = f();
-  for (const int n : {1, 2, 3, 4, 8})
-    for (int repeat = 0; repeat < repeats; ++repeat) {
+  for (const int n : rounds::thread_counts)
+    for (int repeat = 0; repeat < rounds::repeats(repeats); ++repeat) {
       linnet::autodiff::set_threads(n);
       CAPTURE(n);
       CAPTURE(repeat);

@@ -1,6 +1,7 @@
 // The same bits for any number of threads, from the network to its weights and predictions.
 #include "linnet/nn/nn.h"
 #include "linnet/predict/predict.h"
+#include "linnet/tests/rounds.h"
 
 #include <doctest/doctest.h>
 
@@ -39,10 +40,10 @@ TEST_CASE_TEMPLATE("weights and predictions have the same bits for any number of
   const int before = autodiff::threads();
   autodiff::set_threads(1);
   const auto expected = answers();
-  for (const int threads : {1, 2, 3, 4, 8}) {
+  for (const int threads : rounds::thread_counts) {
     CAPTURE(threads);
     autodiff::set_threads(threads);
-    for (int repeat = 0; repeat < 2; ++repeat) {
+    for (int repeat = 0; repeat < rounds::repeats(2); ++repeat) {
       const auto came = answers();
       REQUIRE(came.size() == expected.size());
       for (std::size_t i = 0; i < came.size(); ++i) CHECK(same_bits(came[i], expected[i]));
