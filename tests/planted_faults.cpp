@@ -3,6 +3,7 @@
 #include "linnet/autodiff/kernels/gemm.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <limits>
 #include <string>
 #include <sys/wait.h>
@@ -15,6 +16,7 @@ namespace {
 std::string report_of(void (*fault)()) {
   int ends[2];
   if (pipe(ends) != 0) return {};
+  std::fflush(stdout);  // or the child would write it again
   const pid_t child = fork();
   if (child < 0) return {};
   if (child == 0) {
