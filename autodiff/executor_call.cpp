@@ -9,10 +9,7 @@ namespace linnet::autodiff {
 template <Scalar T> void Executor<T>::make_body(Site& site, const Instruction& c, int value) {
   const Body& body = std::get<Body>(c.attributes);
   const Varies result = varies(value);
-  std::vector<Varies> inputs = site.varies;
-  if (body.loop)
-    for (std::size_t i = 0; i < inputs.size(); ++i)
-      if (body.loop->roles[i] == Role::state) inputs[i] = result;  // a state may come to vary over whatever any operand does
+  const std::vector<Varies> inputs = inputs_of(body, site.varies);  // a state may come to vary over whatever any operand does
   site.body.reset(new Executor(body.program, inputs, lanes_, false));
   const std::size_t n = body.program->outputs.size();
   const bool copied = body.loop || lanes_.count(result) > 1;

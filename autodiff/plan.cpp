@@ -24,20 +24,12 @@ struct Planner {
   Index size(int v) const { return program.shape(v).size() * lanes.count(plan.varies[at(v)]); }
 
   void find_varies(std::vector<Varies> inputs) {
-    plan.varies = std::move(inputs);
-    plan.varies.resize(program.inputs.size(), Varies::nothing);
-    plan.varies.resize(at(program.first_instruction()), Varies::nothing);
+    plan.varies = varies(program, std::move(inputs));
     users.resize(at(program.n_values()));
     is_output.resize(at(program.n_values()), 0);
     for (const int v : program.outputs) is_output[at(v)] = 1;
-    for (int v = program.first_instruction(); v < program.n_values(); ++v) {
-      Varies all = Varies::nothing;
-      for (const int u : program.instruction(v).in) {
-        all = all | plan.varies[at(u)];
-        users[at(u)].push_back(v);
-      }
-      plan.varies.push_back(all);
-    }
+    for (int v = program.first_instruction(); v < program.n_values(); ++v)
+      for (const int u : program.instruction(v).in) users[at(u)].push_back(v);
   }
 
   bool only_read_by_maps(int v) const {

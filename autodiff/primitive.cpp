@@ -17,11 +17,4 @@ std::span<const Primitive* const> primitives() {
   return all;
 }
 
-Cost cost_of(const Primitive& primitive, Shapes in, const Shape& out, const Attributes& attributes) {
-  if (primitive.cost) return primitive.cost(in, out, attributes);
-  Cost c{static_cast<double>(out.size()), static_cast<double>(out.size())};
-  for (const Shape& s : in) c.bytes += static_cast<double>(s.size());
-  return c;
-}
-
 }  // namespace linnet::autodiff

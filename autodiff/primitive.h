@@ -86,11 +86,8 @@ template <template <class> class Kernel> struct Kernels {
   constexpr bool exists() const { return f32 != nullptr && f64 != nullptr; }
 };
 
-struct Cost {
-  double flops = 0, bytes = 0;  // bytes: values read and written, of one byte each times the width of the type
-};
-
 using Shapes = std::span<const Shape>;
+inline double no_flops(Shapes, const Shape&, const Attributes&) { return 0; }  // for Primitive::flops, of what only moves numbers
 
 struct Primitive {
   std::string_view name;
@@ -102,12 +99,10 @@ struct Primitive {
   Var (*jvp)(const Rule&, int i, Var tangent) = nullptr;            // smooth operand i: d out / d in[i] times the tangent
   Var (*transpose)(const Rule&, int i, Var cotangent) = nullptr;    // linear operand i: its cotangent
   Factors (*factor)(const Rule&, int i, Var cotangent) = nullptr;   // a parameter's per-example gradient in factored form
-  Cost (*cost)(Shapes in, const Shape& out, const Attributes&) = nullptr;  // null: one operation an element of the result
+  double (*flops)(Shapes in, const Shape& out, const Attributes&) = nullptr;  // floating-point operations of one lane; null: one an element of the result
 };
 
 // Every primitive of the library, in the order of the files that declare them.
 std::span<const Primitive* const> primitives();
-
-Cost cost_of(const Primitive&, Shapes in, const Shape& out, const Attributes&);
 
 }  // namespace linnet::autodiff

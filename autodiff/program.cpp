@@ -44,15 +44,20 @@ std::vector<Shape> results_of(const Body& body) {
   return shapes;
 }
 
+std::string str(const Instruction& c) {
+  std::string text(c.primitive->name);
+  for (const int u : c.in) text += fmt::format(" %{}", u);
+  if (const std::string a = str(c.attributes); !a.empty()) text += fmt::format(" ({})", a);
+  return text;
+}
+
 std::string str(const Program& p) {
   std::string text = "{ lambda";
   for (int i = 0; i < p.n_inputs(); ++i) text += fmt::format(" %{}:{}{}", i, p.shape(i), i + p.captures >= p.n_inputs() ? "*" : "");
   for (int v = p.n_inputs(); v < p.first_instruction(); ++v) text += fmt::format("\n  const %{}:{}", v, p.shape(v));
   for (int v = p.first_instruction(); v < p.n_values(); ++v) {
     const Instruction& c = p.instruction(v);
-    text += fmt::format("\n  {} %{}:{} = {}", v == p.first_instruction() ? "let" : "   ", v, c.shape, c.primitive->name);
-    for (const int u : c.in) text += fmt::format(" %{}", u);
-    if (const std::string a = str(c.attributes); !a.empty()) text += fmt::format(" ({})", a);
+    text += fmt::format("\n  {} %{}:{} = {}", v == p.first_instruction() ? "let" : "   ", v, c.shape, str(c));
     if (c.path && !c.path->empty()) text += fmt::format("  # {}", *c.path);
   }
   text += "\n  in";
@@ -96,13 +101,68 @@ void check_linear(const Program& p, int n_linear) {
     if (!linear[static_cast<std::size_t>(v)] && !is_zero_fill(p, v)) fail<TraceError>("output %{} does not depend on a linear input", v);
 }
 
-Cost cost(const Program& p) {
-  Cost total;
+std::vector<Varies> varies(const Program& p, std::vector<Varies> inputs) {
+  inputs.resize(p.inputs.size(), Varies::nothing);
+  inputs.resize(static_cast<std::size_t>(p.first_instruction()), Varies::nothing);
   for (const Instruction& c : p.code) {
-    const Cost one = cost_of(*c.primitive, p.operand_shapes(c), c.shape, c.attributes);
-    total.flops += one.flops;
-    total.bytes += one.bytes;
+    Varies all = Varies::nothing;
+    for (const int u : c.in) all = all | inputs[static_cast<std::size_t>(u)];
+    inputs.push_back(all);
   }
+  return inputs;
+}
+
+std::vector<Varies> inputs_of(const Body& body, std::vector<Varies> operands) {
+  if (!body.loop) return operands;
+  Varies all = Varies::nothing;
+  for (const Varies v : operands) all = all | v;
+  for (std::size_t i = 0; i < operands.size(); ++i)
+    if (body.loop->roles[i] == Role::state) operands[i] = all;
+  return operands;
+}
+
+Cost& Cost::operator+=(const Cost& c) {
+  flops += c.flops;
+  numbers += c.numbers;
+  return *this;
+}
+
+namespace {
+
+Cost cost_of_call(const Body& body, std::vector<Varies> operands, Lanes lanes) {
+  const Cost once = cost(*body.program, inputs_of(body, std::move(operands)), lanes);
+  const double times = body.loop ? static_cast<double>(body.loop->length) : 1;
+  return {times * once.flops, times * once.numbers};
+}
+
+}  // namespace
+
+std::vector<Cost> costs(const Program& p, const std::vector<Varies>& inputs, Lanes lanes) {
+  const std::vector<Varies> all = varies(p, inputs);
+  std::vector<Cost> result;
+  for (int v = p.first_instruction(); v < p.n_values(); ++v) {
+    const Instruction& c = p.instruction(v);
+    std::vector<Varies> operands;
+    for (const int u : c.in) operands.push_back(all[static_cast<std::size_t>(u)]);
+    if (const Body* body = std::get_if<Body>(&c.attributes)) {
+      result.push_back(cost_of_call(*body, std::move(operands), lanes));
+      continue;
+    }
+    const double size = static_cast<double>(c.shape.size()), times = static_cast<double>(lanes.count(all[static_cast<std::size_t>(v)]));
+    Cost one{times * (c.primitive->flops ? c.primitive->flops(p.operand_shapes(c), c.shape, c.attributes) : size), times * size};
+    for (std::size_t i = 0; i < c.in.size(); ++i) {
+      if (std::find(c.in.begin(), c.in.begin() + static_cast<std::ptrdiff_t>(i), c.in[i]) != c.in.begin() + static_cast<std::ptrdiff_t>(i)) continue;  // x x reads x once
+      const double read = static_cast<double>(p.shape(c.in[i]).size()) * static_cast<double>(lanes.count(operands[i]));
+      one.numbers += one.flops == 0 ? std::min(read, times * size) : read;
+    }
+    result.push_back(one);
+  }
+  return result;
+}
+
+Cost cost(const Program& p, const std::vector<Varies>& inputs, Lanes lanes) {
+  Cost total;
+  for (const Cost& c : costs(p, inputs, lanes)) total += c;
   return total;
 }
 

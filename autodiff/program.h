@@ -45,12 +45,29 @@ struct Loop {
 Shape stacked(const Shape&, Index length);
 std::vector<Shape> results_of(const Body&);  // the shapes of a call's results, before they are packed into one value
 
+std::string str(const Instruction&);  // dot %0 %1 (a b^T)
 std::string str(const Program&);  // { lambda %0:[1,784] … let … in … }, shapes and layer paths included
 void print(const Program&);       // to standard output
 void check(const Program&);       // operands defined before use, shapes as the rules infer them; TraceError names what is not
 // That the outputs are linear in the first n inputs jointly: every instruction has one linear operand, or several and is joint, and then
 // nothing else of linear kind but zeros. TraceError names the instruction that is not.
 void check_linear(const Program&, int n_linear);
-Cost cost(const Program&);        // of one lane: floating-point operations, and values read or written
+
+// Which lane axes every value varies over, for inputs that vary so (over none where the list ends): an instruction's over the union of its operands'.
+std::vector<Varies> varies(const Program&, std::vector<Varies> inputs);
+std::vector<Varies> inputs_of(const Body&, std::vector<Varies> operands);  // of a call's body, for operands that vary so; states of a loop over all they do
+
+// What an instruction, or a program, costs. A multiply-add is two operations, a function of a number one (its kernel may take twenty), and what only moves
+// numbers none. Every value that is an operand is read once and the result written once, each in the lanes it varies over; what only moves numbers reads no more of an
+// operand than it writes. A call costs what its body does, times the steps of a loop. What an executor saves by strips is not known here.
+struct Cost {
+  double flops = 0;
+  double numbers = 0;  // read and written
+  template <Scalar T> double bytes() const { return numbers * static_cast<double>(sizeof(T)); }
+  Cost& operator+=(const Cost& c);
+  bool operator==(const Cost&) const = default;
+};
+std::vector<Cost> costs(const Program&, const std::vector<Varies>& inputs = {}, Lanes lanes = {});  // of every instruction, in all its lanes
+Cost cost(const Program&, const std::vector<Varies>& inputs = {}, Lanes lanes = {});                // of all of them
 
 }  // namespace linnet::autodiff

@@ -174,16 +174,6 @@ std::vector<char> choose(GramPlan& plan, const Program& map, const std::vector<U
   return factored;
 }
 
-std::vector<Varies> propagate(const Program& p, std::vector<Varies> varies) {
-  varies.resize(static_cast<std::size_t>(p.first_instruction()), Varies::nothing);
-  for (const Instruction& c : p.code) {
-    Varies all = Varies::nothing;
-    for (const int u : c.in) all = all | varies[static_cast<std::size_t>(u)];
-    varies.push_back(all);
-  }
-  return varies;
-}
-
 // Ordered pairs of uses of one parameter; those with the same pair of cotangents share its product.
 void find_terms(GramPlan& plan, const std::vector<Piece>& pieces, const std::vector<std::array<int, 2>>& sides) {
   auto varies = [&](int v) { return plan.values[static_cast<std::size_t>(v)].varies; };
@@ -248,13 +238,13 @@ GramPlan plan_gram(const Apply& f, const Tree<Shape>& params, const Shape& examp
     if (!input) kept.push_back(r);
   }
   plan.primal = std::make_shared<const Program>(outer.seal(kept));
-  const std::vector<Varies> in_primal = propagate(*plan.primal, primal_varies);
+  const std::vector<Varies> in_primal = varies(*plan.primal, primal_varies);
   std::vector<Varies> in_cut{Varies::both};
   for (auto& r : plan.residuals) {
     r.varies = r.input >= 0 ? primal_varies[static_cast<std::size_t>(r.input)] : in_primal[static_cast<std::size_t>(plan.primal->outputs[static_cast<std::size_t>(r.output)])];
     in_cut.push_back(r.varies);
   }
-  in_cut = propagate(*plan.cut, in_cut);
+  in_cut = varies(*plan.cut, in_cut);
   for (std::size_t i = 0; i < plan.values.size(); ++i) plan.values[i].varies = in_cut[static_cast<std::size_t>(plan.cut->outputs[i])];
   find_terms(plan, cut.pieces, sides);
 

@@ -23,14 +23,7 @@ Shape call_shape(Shapes in, const Attributes& attributes) {
   return {n};
 }
 
-Cost call_cost(Shapes, const Shape&, const Attributes& attributes) {
-  const Body& body = std::get<Body>(attributes);
-  const Cost once = cost(*body.program);
-  const double times = body.loop ? static_cast<double>(body.loop->length) : 1;
-  return {times * once.flops, times * once.bytes};
-}
-
-constinit const Primitive call_p{.name = "call", .operands = {Operand::smooth}, .infer = call_shape, .cost = call_cost};
+constinit const Primitive call_p{.name = "call", .operands = {Operand::smooth}, .infer = call_shape};
 const Primitive* const family[] = {&call_p};
 
 Body share(Program p) { return {std::make_shared<const Program>(std::move(p)), nullptr, nullptr}; }

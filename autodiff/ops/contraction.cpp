@@ -34,9 +34,8 @@ template <class T> void dot_eval(const KernelCall<T>& c) {
   });
 }
 
-Cost dot_cost(Shapes in, const Shape& out, const Attributes& attributes) {
-  const double k = static_cast<double>(in[0][std::get<DotFlags>(attributes).transpose_a ? -2 : -1]);
-  return {2 * k * static_cast<double>(out.size()), static_cast<double>(in[0].size() + in[1].size() + out.size())};
+double dot_flops(Shapes in, const Shape& out, const Attributes& attributes) {
+  return 2 * static_cast<double>(in[0][std::get<DotFlags>(attributes).transpose_a ? -2 : -1]) * static_cast<double>(out.size());
 }
 
 constexpr Primitive dot_p{
@@ -57,7 +56,7 @@ constexpr Primitive dot_p{
       const Var y = tb ? r.in[1] : swapped(r.in[1]), g = swapped(ct);
       return ta ? Factors{y, g} : Factors{g, y};
     },
-    .cost = dot_cost};
+    .flops = dot_flops};
 
 const Primitive* const family[] = {&dot_p};
 

@@ -85,12 +85,8 @@ template <std::size_t n> std::array<Var, n> on_one_tape(std::string_view operati
   return in;
 }
 
-// Of what moves values without computing.
-inline Cost movement_cost(Shapes in, const Shape& out, const Attributes&) {
-  Cost c{0, static_cast<double>(out.size())};
-  for (const Shape& s : in) c.bytes += static_cast<double>(s.size());
-  return c;
-}
+// For Primitive::flops, of sums and whatever else takes every number of its operand once.
+inline double one_an_operand(Shapes in, const Shape&, const Attributes&) { return static_cast<double>(in[0].size()); }
 
 inline const Shape& shape_of(std::string_view operation, const Var& x) {  // TraceError in the operation's name if it has none
   check_traced(operation, std::span(&x, 1));

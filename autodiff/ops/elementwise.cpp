@@ -146,11 +146,11 @@ constexpr Primitive sign_p{
     .name = "sign", .operands = {fixed}, .infer = same_shapes,
     .map = map_kernels<[]<class X>(X x) { using T = typename X::Scalar; return x.isNaN().select(x, (x > 0).template cast<T>() - (x < 0).template cast<T>()); }, 1>};
 constexpr Primitive stop_gradient_p{
-    .name = "stop_gradient", .operands = {fixed}, .infer = same_shapes, .map = map_kernels<[](auto x) { return x; }, 1>};
+    .name = "stop_gradient", .operands = {fixed}, .infer = same_shapes, .map = map_kernels<[](auto x) { return x; }, 1>, .flops = no_flops};
 
 Shape fill_shape(Shapes, const Attributes& a) { return std::get<Fill>(a).shape; }
 template <class T> void fill_map(const Attributes& a, const T* const*, T* out, Index n) { std::fill_n(out, n, static_cast<T>(std::get<Fill>(a).value)); }
-constexpr Primitive fill_p{.name = "fill", .operands = {fixed}, .infer = fill_shape, .map = {fill_map<float>, fill_map<double>}};
+constexpr Primitive fill_p{.name = "fill", .operands = {fixed}, .infer = fill_shape, .map = {fill_map<float>, fill_map<double>}, .flops = no_flops};
 
 const Primitive* const family[] = {&add_p, &sub_p, &neg_p, &mul_p, &div_p, &scale_p, &exp_p, &log_p, &sqrt_p, &sin_p, &cos_p, &erf_p, &erfc_p, &expm1_p, &log1p_p,
                                    &tanh_p, &pow_p, &where_p, &step_p, &sign_p, &stop_gradient_p, &fill_p};

@@ -37,7 +37,8 @@ template <class T> void lower_eval(const KernelCall<T>& c) {
 constexpr Primitive lower_p{
     .name = "lower_triangle", .operands = {linear}, .joint = true, .infer = [](Shapes in, const Attributes&) { return square_shape("lower_triangle", in[0]); },
     .eval = {lower_eval<float>, lower_eval<double>},
-    .transpose = [](const Rule& r, int, Var ct) { return lower_triangle(ct, r.attribute<double>()); }};
+    .transpose = [](const Rule& r, int, Var ct) { return lower_triangle(ct, r.attribute<double>()); },
+    .flops = [](Shapes, const Shape& out, const Attributes&) { return static_cast<double>(matrices(out) * out[-1]); }};  // of the diagonal
 
 // ---- cholesky: of a symmetric matrix
 template <class T> void cholesky_eval(const KernelCall<T>& c) {
@@ -51,9 +52,9 @@ template <class T> void cholesky_eval(const KernelCall<T>& c) {
   if (c.count() * count == 1) return factor(0);  // its tiles are the items
   parallel_for(c.count() * count, factor, 65536 / (n * n * n + 1));
 }
-Cost cholesky_cost(Shapes in, const Shape& out, const Attributes&) {
+double cholesky_flops(Shapes, const Shape& out, const Attributes&) {
   const double n = static_cast<double>(out[-1]);
-  return {n * n * n / 3 * static_cast<double>(matrices(out)), static_cast<double>(in[0].size() + out.size())};
+  return n * n * n / 3 * static_cast<double>(matrices(out));
 }
 constexpr Primitive cholesky_p{
     .name = "cholesky", .operands = {smooth}, .infer = [](Shapes in, const Attributes&) { return square_shape("cholesky", in[0]); },
@@ -62,7 +63,7 @@ constexpr Primitive cholesky_p{
       const Var s = triangular_solve(r.out, swapped(triangular_solve(r.out, t)));
       return dot(r.out, lower_triangle(s, 0.5));
     },
-    .cost = cholesky_cost};
+    .flops = cholesky_flops};
 
 // ---- triangular_solve: op(l) x = b
 Shape solve_shape(Shapes in, const Attributes&) {
@@ -85,9 +86,7 @@ template <class T> void solve_eval(const KernelCall<T>& c) {
   if (c.count() * count == 1) return solve(0);  // columns are the items
   parallel_for(c.count() * count, solve, 65536 / (n * n * k + 1));
 }
-Cost solve_cost(Shapes in, const Shape& out, const Attributes&) {
-  return {static_cast<double>(out.size()) * static_cast<double>(in[0][-1]), static_cast<double>(in[0].size() + 2 * out.size())};
-}
+double solve_flops(Shapes in, const Shape& out, const Attributes&) { return static_cast<double>(out.size()) * static_cast<double>(in[0][-1]); }
 constexpr Primitive solve_p{
     .name = "triangular_solve", .operands = {smooth, linear}, .infer = solve_shape, .eval = {solve_eval<float>, solve_eval<double>},
     .jvp = [](const Rule& r, int, Var t) {
@@ -95,7 +94,7 @@ constexpr Primitive solve_p{
       return triangular_solve(r.in[0], -dot(lower_triangle(t), r.out, {transposed, false}), transposed);
     },
     .transpose = [](const Rule& r, int, Var ct) { return triangular_solve(r.in[0], ct, !r.attribute<Triangular>().transpose); },
-    .cost = solve_cost};
+    .flops = solve_flops};
 
 const Primitive* const family[] = {&lower_p, &cholesky_p, &solve_p};
 

@@ -109,8 +109,6 @@ Shape max_shape(Shapes in, const Attributes& attributes) {
   return without_axes(in, attributes);
 }
 
-Cost reduction_cost(Shapes in, const Shape& out, const Attributes&) { return {static_cast<double>(in[0].size()), static_cast<double>(in[0].size() + out.size())}; }
-
 constinit const Primitive broadcast_p{
     .name = "broadcast", .operands = {linear}, .joint = true, .infer = with_axes, .eval = {broadcast_eval<float>, broadcast_eval<double>},
     .transpose = [](const Rule& r, int, Var ct) {
@@ -123,11 +121,11 @@ constinit const Primitive broadcast_p{
       const Axes& a = r.attribute<Axes>();
       return a.first == 0 ? Factors{{}, reshape(ct, {a.extents.size(), r.shape[0].size()})} : Factors{};
     },
-    .cost = movement_cost};
+    .flops = no_flops};
 constexpr Primitive sum_p{
     .name = "sum", .operands = {linear}, .joint = true, .infer = without_axes, .eval = {sum_eval<float>, sum_eval<double>},
     .transpose = [](const Rule& r, int, Var ct) { return broadcast(ct, r.attribute<Axes>().first, r.attribute<Axes>().extents); },
-    .cost = reduction_cost};
+    .flops = one_an_operand};
 constexpr Primitive max_p{
     .name = "max", .operands = {smooth}, .infer = max_shape, .eval = {max_eval<float>, max_eval<double>},
     .jvp = [](const Rule& r, int, Var t) {  // the mean over those that reach the maximum
@@ -137,12 +135,12 @@ constexpr Primitive max_p{
       const Var reached = where(broadcast(r.out, a.first, a.extents) > r.in[0], 0.0, fill(r.in[0].tape(), r.in[0].shape(), 1));
       return sum(t * (reached / broadcast(sum(reached, axes), a.first, a.extents)), axes);
     },
-    .cost = reduction_cost};
+    .flops = one_an_operand};
 
 constexpr Primitive cumsum_p{
     .name = "cumsum", .operands = {linear}, .joint = true, .infer = cumsum_shape, .eval = {cumsum_eval<float>, cumsum_eval<double>},
     .transpose = [](const Rule& r, int, Var ct) { return cumsum(ct, r.attribute<Cumulative>().axis, !r.attribute<Cumulative>().reverse); },
-    .cost = reduction_cost};
+    .flops = one_an_operand};
 
 const Primitive* const family[] = {&sum_p, &max_p, &broadcast_p, &cumsum_p};
 

@@ -20,7 +20,7 @@ Shape reshape_shape(Shapes in, const Attributes& attributes) {
 template <class T> void reshape_eval(const KernelCall<T>& c) { std::copy_n(c.in[0], c.count() * c.out_shape.size(), c.out); }
 constinit const Primitive reshape_p{
     .name = "reshape", .operands = {linear}, .joint = true, .infer = reshape_shape, .eval = {reshape_eval<float>, reshape_eval<double>},
-    .transpose = [](const Rule& r, int, Var ct) { return reshape(ct, r.shape[0]); }, .cost = movement_cost};
+    .transpose = [](const Rule& r, int, Var ct) { return reshape(ct, r.shape[0]); }, .flops = no_flops};
 
 // ---- transpose
 Shape transpose_shape(Shapes in, const Attributes& attributes) {
@@ -78,7 +78,7 @@ constinit const Primitive transpose_p{
       std::vector<Index> inverse(static_cast<std::size_t>(axes.rank()));
       for (Index i = 0; i < axes.rank(); ++i) inverse[static_cast<std::size_t>(axes[i])] = i;
       return transpose(ct, inverse);
-    }, .cost = movement_cost};
+    }, .flops = no_flops};
 
 // ---- slice and pad
 Shape slice_shape(Shapes in, const Attributes& a) {
@@ -110,10 +110,10 @@ constexpr Primitive slice_p{
     .transpose = [](const Rule& r, int, Var ct) {
       const Cut& a = r.attribute<Cut>();
       return pad(ct, a.axis, a.start, a.full - a.size - a.start);
-    }, .cost = movement_cost};
+    }, .flops = no_flops};
 constexpr Primitive pad_p{
     .name = "pad", .operands = {linear}, .joint = true, .infer = pad_shape, .eval = {pad_eval<float>, pad_eval<double>},
-    .transpose = [](const Rule& r, int, Var ct) { return slice(ct, r.attribute<Cut>().axis, r.attribute<Cut>().start, r.attribute<Cut>().size); }, .cost = movement_cost};
+    .transpose = [](const Rule& r, int, Var ct) { return slice(ct, r.attribute<Cut>().axis, r.attribute<Cut>().start, r.attribute<Cut>().size); }, .flops = no_flops};
 
 // ---- concatenate
 Shape concatenate_shape(Shapes in, const Attributes& a) {
@@ -143,7 +143,7 @@ constexpr Primitive concatenate_p{
       Index at = 0;
       for (int j = 0; j < i; ++j) at += r.shape[static_cast<std::size_t>(j)][axis];
       return slice(ct, axis, at, r.shape[static_cast<std::size_t>(i)][axis]);
-    }, .cost = movement_cost};
+    }, .flops = no_flops};
 
 // ---- gather and scatter_add: rows of a table by index. The index is data, so its values are checked when the program runs.
 void check_table(const char* operation, const Shape& table, const Shape& index) {
@@ -180,10 +180,10 @@ template <class T> void scatter_eval(const KernelCall<T>& c) {
 }
 constexpr Primitive gather_p{
     .name = "gather", .operands = {linear, fixed}, .joint = true, .infer = gather_shape, .eval = {gather_eval<float>, gather_eval<double>},
-    .transpose = [](const Rule& r, int, Var ct) { return scatter_add(ct, r.in[1], r.attribute<Rows>().count); }, .cost = movement_cost};
+    .transpose = [](const Rule& r, int, Var ct) { return scatter_add(ct, r.in[1], r.attribute<Rows>().count); }, .flops = no_flops};
 constexpr Primitive scatter_p{
     .name = "scatter_add", .operands = {linear, fixed}, .joint = true, .infer = scatter_shape, .eval = {scatter_eval<float>, scatter_eval<double>},
-    .transpose = [](const Rule& r, int, Var ct) { return gather(ct, r.in[1]); }};
+    .transpose = [](const Rule& r, int, Var ct) { return gather(ct, r.in[1]); }, .flops = one_an_operand};
 
 const Primitive* const family[] = {&reshape_p, &transpose_p, &slice_p, &pad_p, &concatenate_p, &gather_p, &scatter_p};
 

@@ -89,16 +89,13 @@ template <class T> void unpatches_eval(const KernelCall<T>& call) {
   }, 65536 / (patches + image + 1));
 }
 
-Cost patches_cost(Shapes in, const Shape& out, const Attributes&) { return {0, static_cast<double>(in[0].size() + out.size())}; }
-Cost unpatches_cost(Shapes in, const Shape& out, const Attributes&) { return {static_cast<double>(in[0].size()), static_cast<double>(in[0].size() + out.size())}; }
-
 extern const Primitive unpatches_p;
 constinit const Primitive patches_p{
     .name = "patches", .operands = {linear}, .joint = true, .infer = patches_shape, .eval = {patches_eval<float>, patches_eval<double>},
-    .transpose = [](const Rule& r, int, Var ct) { return emit(unpatches_p, std::array{ct}, r.attributes); }, .cost = patches_cost};
+    .transpose = [](const Rule& r, int, Var ct) { return emit(unpatches_p, std::array{ct}, r.attributes); }, .flops = no_flops};
 constinit const Primitive unpatches_p{
     .name = "unpatches", .operands = {linear}, .joint = true, .infer = unpatches_shape, .eval = {unpatches_eval<float>, unpatches_eval<double>},
-    .transpose = [](const Rule& r, int, Var ct) { return emit(patches_p, std::array{ct}, r.attributes); }, .cost = unpatches_cost};
+    .transpose = [](const Rule& r, int, Var ct) { return emit(patches_p, std::array{ct}, r.attributes); }, .flops = one_an_operand};
 
 const Primitive* const family[] = {&patches_p, &unpatches_p};
 

@@ -12,12 +12,6 @@ using Values = std::span<const Var>;
 template <class F> Program record(F f, std::vector<Shape> inputs) {
   return trace([&](Values v) -> std::vector<Var> { return {f(v)}; }, inputs);
 }
-const Primitive& primitive(std::string_view name) {
-  for (const Primitive* p : primitives())
-    if (p->name == name) return *p;
-  throw std::logic_error("no such primitive");
-}
-
 // A user's own operation: x^3, smooth, with scalar code and no Eigen.
 template <class T> void cube_kernel(const Attributes&, const T* const* in, T* out, Index n) {
   for (Index i = 0; i < n; ++i) out[i] = in[0][i] * in[0][i] * in[0][i];
@@ -98,20 +92,13 @@ TEST_CASE("the cost of a product is two operations for each multiplication and a
   CHECK(cost(record([](Values v) { return dot(v[0], v[1]); }, {{3, 4}, {4, 5}})).flops == 2 * 3 * 4 * 5);
   CHECK(cost(record([](Values v) { return dot(v[0], v[1], {true, true}); }, {{4, 3}, {5, 4}})).flops == 2 * 3 * 4 * 5);
   CHECK(cost(record([](Values v) { return dot(v[0], v[1]); }, {{7, 3, 4}, {7, 4, 5}})).flops == 7 * 2 * 3 * 4 * 5);
-  CHECK(cost(record([](Values v) { return dot(v[0], v[1]); }, {{3, 4}, {4, 5}})).bytes == 12 + 20 + 15);
+  CHECK(cost(record([](Values v) { return dot(v[0], v[1]); }, {{3, 4}, {4, 5}})).numbers == 12 + 20 + 15);
 }
 
 TEST_CASE("the cost of an elementwise operation is its size, and moving costs nothing but bytes") {
   CHECK(cost(record([](Values v) { return exp(v[0]) + v[0]; }, {{3, 4}})).flops == 24);
-  CHECK(cost(record([](Values v) { return exp(v[0]) + v[0]; }, {{3, 4}})).bytes == 24 + 36);
+  CHECK(cost(record([](Values v) { return exp(v[0]) + v[0]; }, {{3, 4}})).numbers == 24 + 36);
   CHECK(cost(record([](Values v) { return sum(v[0]); }, {{3, 4}})).flops == 12);
-  for (const char* name : {"transpose", "reshape", "slice", "pad", "concatenate", "broadcast", "gather"}) {
-    CAPTURE(name);
-    const Primitive& p = primitive(name);
-    const Shape s{2, 2};
-    CHECK(cost_of(p, std::array{s, s}, s, {}).flops == 0);
-    CHECK(cost_of(p, std::array{s, s}, s, {}).bytes > 0);
-  }
   const Function body = [](Values v) -> std::vector<Var> { return {dot(v[0], v[0])}; };
   CHECK(cost(trace(checkpoint(body), std::vector{Shape{3, 3}})).flops == 54);
   CHECK(cost(Program()).flops == 0);
