@@ -2,6 +2,7 @@
 #pragma once
 
 #include "linnet/autodiff/config.h"
+#include "linnet/autodiff/cost.h"
 #include "linnet/autodiff/derivative.h"
 #include "linnet/autodiff/error.h"
 #include "linnet/autodiff/npy.h"

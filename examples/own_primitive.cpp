@@ -43,7 +43,8 @@ constexpr Primitive reversed_primitive{
       return in[0];
     },
     .eval = {reversed_kernel<float>, reversed_kernel<double>},
-    .transpose = [](const Rule&, int, Var cotangent) { return reversed(cotangent); }};
+    .transpose = [](const Rule&, int, Var cotangent) { return reversed(cotangent); },
+    .flops = no_flops};
 Var reversed(const Var& x) { return emit(reversed_primitive, std::array{x}); }
 // [end]
 
