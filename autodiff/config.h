@@ -17,6 +17,7 @@ struct Progress {
   std::string what;         // "kernel tiles"
   std::size_t done = 0, total = 0;
   double seconds = 0;       // since the start
+  std::size_t bytes = 0;    // written to disk since the start, where something is
 };
 // Called on the calling thread, at most ten times a second and at the end; false cancels.
 using ProgressFunction = std::function<bool(const Progress&)>;

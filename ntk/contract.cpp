@@ -320,7 +320,7 @@ template <class T> struct Contractor {
   }
 
   // Without x1 (n1 is 0; where there are no features there is no pointer) of x2 with itself.
-  bool run(const T* x2, Index n2, const T* x1, Index n1, T* out, const ProgressFunction& progress) const {
+  bool run(const T* x2, Index n2, const T* x1, Index n1, T* out, const TileSink<T>* sink, const ProgressFunction& progress) const {
     const Side<T> rows = evaluate(x2, n2);
     std::optional<Side<T>> other;
     if (n1) other = evaluate(x1, n1);
@@ -335,15 +335,18 @@ template <class T> struct Contractor {
     parallel_for(static_cast<Index>(pairs.size()), [&](Index k) {
       if (reporter.cancelled()) return;
       const auto [i, j] = pairs[static_cast<std::size_t>(k)];
+      if (sink && !sink->wanted(i, j)) return reporter.done();
       const Tile at{i, j, i * tile, std::min(n2, (i + 1) * tile), j * tile, std::min(columns.n, (j + 1) * tile)};
       thread_local Buffer<T> acc;
       const Index la = padded(at.columns(R), Block<T>::wide);
       acc.resize(static_cast<std::size_t>(padded(at.rows(R), Block<T>::high) * la));
       contract(rows, columns, light, at, acc.data(), la);
-      store(at, !other, acc.data(), la, out, ld);
+      bool whole = true;
       for (Index e = 0; e < at.rows(R); ++e)  // of a diagonal tile the stored half
-        if (first_not_finite(std::span<const T>(acc.data() + e * la, static_cast<std::size_t>(!other && i == j ? e + 1 : at.columns(R)))) >= 0) finite = false;
-      reporter.done();
+        if (first_not_finite(std::span<const T>(acc.data() + e * la, static_cast<std::size_t>(!other && i == j ? e + 1 : at.columns(R)))) >= 0) whole = false;
+      if (!whole) finite = false;
+      if (out) store(at, !other, acc.data(), la, out, ld);
+      reporter.done(sink && whole ? sink->take(i, j, acc.data(), la) : 0);
     });
     reporter.finish();
     return finite;
@@ -367,10 +370,17 @@ template <class T> struct Contractor {
 
 template <Scalar T> bool run_gram(const GramPlan& plan, const Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, T* out, const Options& options) {
   const Contractor<T> c{plan, params};
-  return n2 ? c.run(x2, n2, x1, n1, out, options.progress) : c.run(x1, n1, nullptr, 0, out, options.progress);
+  return n2 ? c.run(x2, n2, x1, n1, out, nullptr, options.progress) : c.run(x1, n1, nullptr, 0, out, nullptr, options.progress);
+}
+template <Scalar T> bool run_gram(const GramPlan& plan, const Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, const TileSink<T>& sink, const Options& options) {
+  const Contractor<T> c{plan, params};
+  return n2 ? c.run(x2, n2, x1, n1, nullptr, &sink, options.progress) : c.run(x1, n1, nullptr, 0, nullptr, &sink, options.progress);
 }
 template bool run_gram(const GramPlan&, const Views<float>&, const float*, Index, const float*, Index, float*, const Options&);
 template bool run_gram(const GramPlan&, const Views<double>&, const double*, Index, const double*, Index, double*, const Options&);
+template bool run_gram(const GramPlan&, const Views<float>&, const float*, Index, const float*, Index, const TileSink<float>&, const Options&);
+template bool run_gram(const GramPlan&, const Views<double>&, const double*, Index, const double*, Index, const TileSink<double>&, const Options&);
+Index tile_examples(const GramPlan& plan) { return Contractor<double>{plan, {}}.tile; }
 
 template <Scalar T> std::size_t gram_bytes(const GramPlan& plan, Index n1, Index n2) {
   double values = 0;

@@ -5,6 +5,7 @@
 #include "linnet/ntk/check.h"
 #include "linnet/ntk/gram.h"
 #include "linnet/ntk/progress.h"
+#include "linnet/ntk/question.h"
 
 #include <algorithm>
 #include <optional>
@@ -38,20 +39,6 @@ template <Scalar T> Array<T> TracedKernel<T>::mean() const {
 
 namespace {
 
-// One set of examples, or two: rows of x2, columns of x1.
-template <class T> struct Question {
-  const char* operation;
-  const Apply& f;
-  const Tree<Array<T>>& params;
-  const Array<T>& x1;
-  const Array<T>* x2;
-  const Options& options;
-  bool traced;
-  Index n1 = 0, n2 = 0, outputs = 0;
-  Index R() const { return traced ? 1 : outputs; }
-  const Array<T>& rows() const { return x2 ? *x2 : x1; }
-};
-
 // ShapeError if there are none.
 Index outputs_of(const char* operation, const Apply& f, const Tree<Shape>& params, const Shape& x) {
   const Shape out = output_shape(operation, f, params, x);
@@ -60,7 +47,9 @@ Index outputs_of(const char* operation, const Apply& f, const Tree<Shape>& param
   return outputs;
 }
 
-template <class T> void check(Question<T>& q) {
+}  // namespace
+
+template <Scalar T> void check(Question<T>& q) {
   check_finite(q.operation, "params", q.params);
   check_finite(q.operation, q.x2 ? "x1" : "x", q.x1);
   if (q.x2) check_finite(q.operation, "x2", *q.x2);
@@ -77,6 +66,8 @@ template <class T> void check(Question<T>& q) {
   check_independent(q.operation, q.f, q.params, q.x1);
   if (q.x2) check_independent(q.operation, q.f, q.params, *q.x2);
 }
+
+namespace {
 
 template <class T> void check_memory(const Question<T>& q, std::size_t bytes) {
   const std::size_t result = sizeof(T) * static_cast<std::size_t>(q.n2 * q.R() * q.n1 * q.R());
@@ -153,7 +144,7 @@ double flops_of(Method method, const GramPlan& structured, const GramPlan& jacob
   return n1 * (s.forward + o * s.backward) + n2 * s.forward + n1 * o * n2 * s.tangent;
 }
 
-template <class T> Method chosen(const Question<T>& q) {
+template <class T> Method chosen(const Question<T>& q, std::initializer_list<Method> others = {Method::jacobian_contraction, Method::vector_products}) {
   if (!q.options.independent) return Method::vector_products;
   if (q.options.method != Method::automatic) return q.options.method;
   const Tree<Shape> shapes = shapes_of(q.params);
@@ -161,7 +152,7 @@ template <class T> Method chosen(const Question<T>& q) {
   const GramPlan structured = plan_gram(q.f, shapes, example, q.n1, q.n2, q.traced, Contraction::automatic), jacobian = plan_gram(q.f, shapes, example, q.n1, q.n2, q.traced, Contraction::materialized);
   const Sweeps s = sweeps(q.f, shapes, example);
   Method best = Method::structured;
-  for (const Method m : {Method::jacobian_contraction, Method::vector_products})
+  for (const Method m : others)
     if (flops_of(m, structured, jacobian, s, static_cast<double>(q.n1), static_cast<double>(q.n2)) < flops_of(best, structured, jacobian, s, static_cast<double>(q.n1), static_cast<double>(q.n2))) best = m;
   return best;
 }
@@ -173,19 +164,34 @@ template <class T> bool run(const Question<T>& q, const std::optional<GramPlan>&
   return first_not_finite(std::span<const T>(out, static_cast<std::size_t>(q.n2 * q.R() * q.n1 * q.R()))) < 0;
 }
 
+template <class T> GramPlan plan_of(const Question<T>& q, Method method) {
+  return plan_gram(q.f, shapes_of(q.params), one_example(q.x1.shape()), q.n1, q.n2, q.traced, method == Method::structured ? Contraction::automatic : Contraction::materialized);
+}
+
 // The plan of the method to be taken, none for vector products; NumericalError if there is not the memory for it.
 template <class T> std::optional<GramPlan> planned(const Question<T>& q) {
   const Method method = chosen(q);
   std::optional<GramPlan> plan;
-  if (method != Method::vector_products)
-    plan = plan_gram(q.f, shapes_of(q.params), one_example(q.x1.shape()), q.n1, q.n2, q.traced, method == Method::structured ? Contraction::automatic : Contraction::materialized);
+  if (method != Method::vector_products) plan = plan_of(q, method);
   check_memory(q, plan ? gram_bytes<T>(*plan, q.n1, q.x2 ? q.n2 : 0) : 0);
   return plan;
 }
 
-template <class T> [[noreturn]] void fail_not_finite(const Question<T>& q) {
+}  // namespace
+
+template <Scalar T> GramPlan plan_tiles(const Question<T>& q, Method& method) {
+  method = chosen(q, {Method::jacobian_contraction});
+  if (method == Method::vector_products)
+    fail<StructureError>("{}: {} has no tiles to store; take Method::structured or Method::jacobian_contraction{}", q.operation, q.options.independent ? "Method::vector_products" : "a function that mixes examples",
+                         q.options.independent ? "" : ", and a function that treats examples independently");
+  return plan_of(q, method);
+}
+
+template <Scalar T> void fail_not_finite(const Question<T>& q) {
   ntk::fail_not_finite(q.operation, q.f, q.params, q.x2 ? std::vector{q.x2, &q.x1} : std::vector{&q.x1}, q.options.independent);
 }
+
+namespace {
 
 template <class T> Array<T> answer(Question<T>& q) {
   check(q);
@@ -286,6 +292,9 @@ std::string explain(const Apply& f, const Tree<Shape>& params, const Shape& x, I
 }
 
 #define LINNET_INSTANTIATE(T)                                                                                                   \
+  template void check(Question<T>&);                                                                                            \
+  template GramPlan plan_tiles(const Question<T>&, Method&);                                                                    \
+  template void fail_not_finite(const Question<T>&);                                                                            \
   template class FullKernel<T>;                                                                                                 \
   template class TracedKernel<T>;                                                                                               \
   template FullKernel<T> full(const Apply&, const Tree<Array<T>>&, const Array<T>&, const Options&);                            \

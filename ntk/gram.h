@@ -6,6 +6,7 @@
 // contract.cpp runs the plan: examples are lanes, cotangents are directions, tile pairs of the kernel are items.
 #pragma once
 
+#include "linnet/autodiff/kernels/parallel.h"
 #include "linnet/ntk/empirical.h"
 
 #include <array>
@@ -63,6 +64,15 @@ GramPlan plan_gram(const Apply& f, const Tree<Shape>& params, const Shape& examp
 // Runs it, into `out` [n2 R, n1 R], R the outputs (1 if traced); with n2 of 0 [n1 R, n1 R] of x1 with itself, symmetric in bits. Whether
 // all of it is finite.
 template <Scalar T> bool run_gram(const GramPlan& plan, const autodiff::Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, T* out, const Options& options);
+
+// Takes the tiles of a kernel as they are finished, on any thread, where there is no array for all of it (store.h).
+template <class T> struct TileSink {
+  autodiff::FunctionRef<bool(Index i, Index j)> wanted;  // whether tile (i, j) is to be computed; asked right before it is
+  // Its rows, `stride` apart, all of them finite; of a diagonal tile of one set with itself the lower half. Answers the bytes written.
+  autodiff::FunctionRef<std::size_t(Index i, Index j, const T* values, Index stride)> take;
+};
+Index tile_examples(const GramPlan& plan);  // down and across: tile (i, j) has the examples from i and j times that on; j <= i where there is one set
+template <Scalar T> bool run_gram(const GramPlan& plan, const autodiff::Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, const TileSink<T>& sink, const Options& options);
 
 // Bytes in flight besides the result; n2 of 0 as above.
 template <Scalar T> std::size_t gram_bytes(const GramPlan& plan, Index n1, Index n2);

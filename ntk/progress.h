@@ -17,7 +17,8 @@ class Reporter {
   // what: "kernel tiles".
   Reporter(const char* operation, const autodiff::ProgressFunction& f, const char* what, std::size_t total) : operation_(operation), f_(f), what_(what), total_(total) {}
   bool cancelled() const { return cancelled_; }
-  void done() {  // one more, on any thread
+  void done(std::size_t bytes = 0) {  // one more, on any thread, and so many bytes of it went to disk
+    bytes_ += bytes;
     const std::size_t n = ++done_;
     if (!f_ || autodiff::thread_index() != 0 || cancelled_ || n == total_) return;
     const double now = seconds();
@@ -35,13 +36,13 @@ class Reporter {
   double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
   void tell(std::size_t n, double now) {
     last_ = now;
-    if (!f_({what_, n, total_, now})) cancelled_ = true;
+    if (!f_({what_, n, total_, now, bytes_})) cancelled_ = true;
   }
   const char* operation_;
   const autodiff::ProgressFunction& f_;
   const char* what_;
   std::size_t total_;
-  std::atomic<std::size_t> done_{0};
+  std::atomic<std::size_t> done_{0}, bytes_{0};
   std::atomic<bool> cancelled_{false};
   double last_ = -1;  // the first is told at once
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();

@@ -1,0 +1,30 @@
+// What every way to a kernel begins with: its arguments, checked, and a plan for them. empirical.cpp has it, store.cpp begins with it too. Not installed.
+#pragma once
+
+#include "linnet/ntk/empirical.h"
+#include "linnet/ntk/gram.h"
+
+namespace linnet::ntk {
+
+// One set of examples, or two: rows of x2, columns of x1.
+template <class T> struct Question {
+  const char* operation;
+  const Apply& f;
+  const Tree<Array<T>>& params;
+  const Array<T>& x1;
+  const Array<T>* x2;
+  const Options& options;
+  bool traced;
+  Index n1 = 0, n2 = 0, outputs = 0;
+  Index R() const { return traced ? 1 : outputs; }
+  const Array<T>& rows() const { return x2 ? *x2 : x1; }
+};
+
+template <Scalar T> void check(Question<T>& q);  // and fills in its numbers
+
+// Of a kernel by tiles, for arguments that were checked, and the method it takes. StructureError if there are none: Method::vector_products, and examples that are mixed.
+template <Scalar T> GramPlan plan_tiles(const Question<T>& q, Method& method);
+
+template <Scalar T> [[noreturn]] void fail_not_finite(const Question<T>& q);
+
+}  // namespace linnet::ntk
