@@ -53,11 +53,38 @@ inline void check_not_negative(std::string_view layer, std::string_view option, 
   if (!std::isfinite(value) || value < 0) fail<StructureError>("{}: {} must be finite and not negative, got {}", layer, option, value);
 }
 
+// The word of spec.h.
+inline std::string word(Parameterization p) { return p == Parameterization::ntk ? "ntk" : "standard"; }
+
 // The values side by side, of a combinator of n layers.
 template <class Leaf> const std::vector<typename Tree<Leaf>::Child>& side_by_side(std::string_view layer, const Tree<Leaf>& x, std::size_t n, const std::string& place) {
   if (x.is_leaf()) fail<StructureError>("{}{}: {} layers need as many values, got one array; put fan_out({}) in front", place, layer, n, n);
   if (x.children().size() != n) fail<StructureError>("{}{}: {} layers need as many values, got {}", place, layer, n, x.children().size());
   return x.children();
+}
+
+// Values in a list, named by their places.
+template <class Leaf> Tree<Leaf> listed(std::vector<Tree<Leaf>> values) {
+  std::vector<typename Tree<Leaf>::Child> entries;
+  for (std::size_t i = 0; i < values.size(); ++i) entries.emplace_back(fmt::format("{}", i), std::move(values[i]));
+  return Tree<Leaf>(std::move(entries));
+}
+
+// The shape f answers for an input of this shape, found by tracing it: so init and apply have one rule, and one text of errors.
+template <class F> Shape traced_shape(const Shape& input, F&& f) {
+  autodiff::Tape tape;
+  return f(tape.input(input)).shape();
+}
+
+// Runs f, an operation whose checks know no layer, and puts the layer in front of what it says.
+template <class F> Var placed(const Tree<Var>& params, const Value& x, F&& f) {
+  try {
+    return f();
+  } catch (const ShapeError& e) {
+    const std::string here = place(params, x);
+    if (here.empty() || std::string_view(e.what()).starts_with(here)) throw;
+    fail<ShapeError>("{}{}", here, e.what());
+  }
 }
 
 // An error of init with the layer path in front; apply's errors have it from the tape.

@@ -36,6 +36,9 @@ Layer Dense(Index width, DenseOptions options) {
   if (width < 1) fail<ShapeError>("dense: the width must be 1 or more, got {}", width);
   check_not_negative("dense", "W_std", options.W_std);
   if (options.b_std) check_not_negative("dense", "b_std", *options.b_std);
+  LayerOptions made{{"out", width}, {"W_std", options.W_std}};
+  if (options.b_std) made.push_back({"b_std", *options.b_std});
+  made.push_back({"parameterization", word(options.parameterization)});
   return plain(
       "dense",
       [width, options](Key key, const Shape& input, Width number) {
@@ -48,7 +51,7 @@ Layer Dense(Index width, DenseOptions options) {
         if (options.b_std) params.emplace_back("b", scaled_normal(keys[1], {1, width}, number, scale.bias));
         return std::pair(input.with(-1, width), Tree<Array<double>>(std::move(params)));
       },
-      [width, options](const Tree<Var>& params, const Var& x) { return apply_dense(width, options, params, x); });
+      [width, options](const Tree<Var>& params, const Var& x) { return apply_dense(width, options, params, x); }, std::move(made));
 }
 
 }  // namespace linnet::nn

@@ -54,23 +54,6 @@ std::vector<Context> contexts(const Context& context, std::size_t n) {
   return all;
 }
 
-template <class Leaf> Tree<Leaf> listed(std::vector<Tree<Leaf>> values) {
-  Entries<Leaf> entries;
-  for (std::size_t i = 0; i < values.size(); ++i) entries.emplace_back(fmt::format("{}", i), std::move(values[i]));
-  return Tree<Leaf>(std::move(entries));
-}
-
-// The values of a sum, which must be arrays of one shape. `shape_of` answers a leaf's.
-template <class Leaf, class F> const Shape& summand_shape(const Tree<Leaf>& x, const std::string& place, F shape_of) {
-  if (x.is_leaf()) fail<StructureError>("{}fan_in_sum: several values are summed, got one array {}", place, shape_of(x.leaf()));
-  if (x.children().empty()) fail<StructureError>("{}fan_in_sum: there is nothing to sum", place);
-  for (const auto& [name, value] : x.children()) {
-    if (!value.is_leaf()) fail<StructureError>("{}fan_in_sum: value {} should be one array, but {}", place, name, value.names());
-    if (const Shape& first = shape_of(x.children()[0].second.leaf()); shape_of(value.leaf()) != first) fail<ShapeError>("{}fan_in_sum: the values must have one shape, value {} has {} and the first has {}", place, name, shape_of(value.leaf()), first);
-  }
-  return shape_of(x.children()[0].second.leaf());
-}
-
 Shape flat_shape(const Shape& x, const std::string& place) {
   if (x.rank() == 0) fail<ShapeError>("{}flatten: a scalar has no axis of examples; expected is [examples, …]", place);
   return {x[0], x.size(1, x.rank())};
@@ -78,7 +61,8 @@ Shape flat_shape(const Shape& x, const std::string& place) {
 
 }  // namespace
 
-Layer plain(std::string name, std::function<std::pair<Shape, Tree<Array<double>>>(Key, const Shape& input, Width)> init, std::function<Var(const Tree<Var>& params, const Var& x)> apply) {
+Layer plain(std::string name, std::function<std::pair<Shape, Tree<Array<double>>>(Key, const Shape& input, Width)> init, std::function<Var(const Tree<Var>& params, const Var& x)> apply,
+            std::optional<LayerOptions> options) {
   Layer layer{
       .name = name,
       .init = [name, init](Key key, const Tree<Shape>& input, Width width) -> Initialized {
@@ -89,7 +73,8 @@ Layer plain(std::string name, std::function<std::pair<Shape, Tree<Array<double>>
       .apply = [name, apply](const Tree<Var>& params, const Value& x, const Context&) -> Value {
         if (!x.is_leaf()) fail<StructureError>("{}{}: one array is expected, got {} values", place(params, x), name, x.children().size());
         return apply(params, x.leaf());
-      }};
+      },
+      .options = std::move(options)};
   if (!init) layer.init = nullptr;
   if (!apply) layer.apply = nullptr;
   check_layer("plain", layer);
@@ -106,10 +91,11 @@ Array<double> scaled_normal(Key key, const Shape& shape, Width width, double sca
   return width == Width::float64 ? drawn(scale) : drawn(static_cast<float>(scale));
 }
 
-Layer serial(std::vector<Layer> layers) {
-  const Children children = checked("serial", std::move(layers));
+// Children one after another, under the name of the combinator they are of.
+static Layer chain(const char* name, std::vector<Layer> layers) {
+  const Children children = checked(name, std::move(layers));
   return {
-      .name = "serial",
+      .name = name,
       .init = [children](Key key, const Tree<Shape>& input, Width width) -> Initialized {
         Tree<Shape> shape = input;
         Entries<Array<double>> params;
@@ -122,14 +108,37 @@ Layer serial(std::vector<Layer> layers) {
         }
         return {std::move(shape), Tree<Array<double>>(std::move(params))};
       },
-      .apply = [children](const Tree<Var>& params, const Value& x, const Context& context) -> Value {
-        check_params("serial", *children, params, x);
+      .apply = [name, children](const Tree<Var>& params, const Value& x, const Context& context) -> Value {
+        check_params(name, *children, params, x);
         const std::vector<Context> each = contexts(context, children->size());
         Value value = x;
         for (std::size_t i = 0; i < children->size(); ++i) value = apply_in(*children, i, params, value, each[i]);
         return value;
       },
-      .children = children};
+      .children = children,
+      .options = LayerOptions{}};
+}
+
+Layer serial(std::vector<Layer> layers) { return chain("serial", std::move(layers)); }
+
+Layer repeat(Layer layer, Index n) {
+  constexpr Index most = 100000;  // each is a layer of its own, with a name and parameters
+  check_layer("repeat", layer);
+  if (n < 1 || n > most) fail<ShapeError>("repeat: the number of layers must be from 1 to {}, got {}", most, n);
+  const auto shapes = [](const Tree<Shape>& shape) {
+    std::vector<Shape> all;
+    for (const Shape* s : shape.leaves()) all.push_back(*s);
+    return fmt::format("{}", fmt::join(all, " "));
+  };
+  Layer kept = layer;
+  kept.init = [layer, shapes](Key key, const Tree<Shape>& input, Width width) -> Initialized {
+    Initialized made = layer.init(key, input, width);
+    if (made.shape != input) fail<ShapeError>("repeat: '{}' takes {} to {}, but what is repeated must keep the shape; use serial for layers that differ", layer.name, shapes(input), shapes(made.shape));
+    return made;
+  };
+  Layer all = chain("repeat", std::vector(static_cast<std::size_t>(n), kept));
+  all.options = LayerOptions{{"n", n}};
+  return all;
 }
 
 Layer parallel(std::vector<Layer> layers) {
@@ -157,29 +166,8 @@ Layer parallel(std::vector<Layer> layers) {
         return listed(std::move(values));
       },
       .children = children,
-      .side_by_side = true};
-}
-
-Layer fan_out(Index n) {
-  if (n < 1) fail<ShapeError>("fan_out: the number of copies must be 1 or more, got {}", n);
-  return {.name = "fan_out",
-          .init = [n](Key, const Tree<Shape>& input, Width) -> Initialized { return {listed(std::vector(static_cast<std::size_t>(n), input)), {}}; },
-          .apply = [n](const Tree<Var>& params, const Value& x, const Context&) -> Value {
-            check_no_others("fan_out", params, {}, x);
-            return listed(std::vector(static_cast<std::size_t>(n), x));
-          }};
-}
-
-Layer fan_in_sum() {
-  return {.name = "fan_in_sum",
-          .init = [](Key, const Tree<Shape>& input, Width) -> Initialized { return {summand_shape(input, "", [](const Shape& s) -> const Shape& { return s; }), {}}; },
-          .apply = [](const Tree<Var>& params, const Value& x, const Context&) -> Value {
-            check_no_others("fan_in_sum", params, {}, x);
-            summand_shape(x, place(params, x), [](const Var& v) -> const Shape& { return v.shape(); });
-            Var total = x.children()[0].second.leaf();
-            for (std::size_t i = 1; i < x.children().size(); ++i) total = total + x.children()[i].second.leaf();
-            return total;
-          }};
+      .side_by_side = true,
+      .options = LayerOptions{}};
 }
 
 Layer identity() {
@@ -188,7 +176,8 @@ Layer identity() {
           .apply = [](const Tree<Var>& params, const Value& x, const Context&) -> Value {
             check_no_others("identity", params, {}, x);
             return x;
-          }};
+          },
+          .options = LayerOptions{}};
 }
 
 Layer flatten() {
@@ -198,7 +187,8 @@ Layer flatten() {
         check_no_others("flatten", params, {}, x);
         const Shape shape = flat_shape(x.shape(), place(params, x));
         return shape == x.shape() ? x : reshape(x, shape);
-      });
+      },
+      LayerOptions{});
 }
 
 template <Scalar T> Tree<Array<T>> initialize(const Layer& layer, Key key, const Shape& input) {
@@ -210,11 +200,11 @@ template <Scalar T> Tree<Array<T>> initialize(const Layer& layer, Key key, const
 template Tree<Array<float>> initialize(const Layer&, Key, const Shape&);
 template Tree<Array<double>> initialize(const Layer&, Key, const Shape&);
 
-std::function<Var(const Tree<Var>& params, Var x)> function_of(const Layer& layer) {
+std::function<Var(const Tree<Var>& params, Var x)> function_of(const Layer& layer, const Context& context) {
   check_layer("function_of", layer);
-  return [layer](const Tree<Var>& params, Var x) -> Var {
+  return [layer, context](const Tree<Var>& params, Var x) -> Var {
     const Tape::Scope scope(tape_of(params, x), layer.name);
-    const Value y = layer.apply(params, x, {});
+    const Value y = layer.apply(params, x, context);
     if (!y.is_leaf()) fail<StructureError>("{}: it answers {} values, one array is expected; end it with fan_in_sum()", layer.name, y.children().size());
     return y.leaf();
   };

@@ -108,9 +108,10 @@ TEST_CASE("a wrong description is refused with the place") {
 }
 
 TEST_CASE("a type that is not known is named first, then the place and the types there are") {
-  CHECK(error_of(R"({"type": "serial", "layers": [{"type": "conv", "out": 6}]})") ==
-        "spec: layer type 'conv' is not available (at layers[0]); there are abs, cos, dense, erf, exp, fan_in_sum, fan_out, flatten, gaussian, gelu, identity, leaky_relu, parallel, rbf, relu, serial, "
-        "sigmoid_like, sign, sin, tanh");
+  CHECK(error_of(R"({"type": "serial", "layers": [{"type": "lstm", "out": 6}]})") ==
+        "spec: layer type 'lstm' is not available (at layers[0]); there are ab_relu, abs, attention, avg_pool, conv, cos, dense, dropout, embedding, erf, exp, fan_in_concat, fan_in_prod, fan_in_sum, "
+        "fan_out, flatten, gabor, gaussian, gelu, global_avg_pool, global_sum_pool, hermite, identity, layer_norm, leaky_relu, max_pool, monomial, parallel, polynomial, rbf, rectified_monomial, relu, "
+        "repeat, serial, sigmoid_like, sign, sin, sum_pool, tanh");
 }
 
 TEST_CASE("what is no JSON is refused with line and column") {

@@ -1,0 +1,71 @@
+// Pooling: windows of images and sequences to their mean, sum or maximum, and all places to one. No parameters; the windows are autodiff's.
+#include "linnet/nn/check.h"
+#include "linnet/nn/sliding.h"
+
+namespace linnet::nn {
+namespace {
+
+// A layer of this function of an array, without parameters, that keeps the examples; `check` looks at the shape that comes.
+template <class Check, class F> Layer pooling(std::string name, LayerOptions options, Check check, F f) {
+  return plain(
+      name,
+      [=](Key, const Shape& input, Width) {
+        check(input, std::string());
+        return std::pair(traced_shape(input, f), Tree<Array<double>>());
+      },
+      [=](const Tree<Var>& params, const Var& x) {
+        check_no_others(name, params, {}, x);
+        check(x.shape(), place(params, x));
+        return placed(params, x, [&] { return f(x); });
+      },
+      std::move(options));
+}
+
+template <class F> Layer windowed(std::string name, std::vector<Index> window, PoolOptions options, bool averages, F f) {
+  check_window(name, "window", window, options.strides);
+  if (options.normalize_edges && !averages) fail<StructureError>("{}: normalize_edges is for avg_pool; there is nothing to divide here", name);
+  LayerOptions made{{"window", window}, {"strides", options.strides}, {"padding", word(options.padding)}};
+  if (averages) made.push_back({"normalize_edges", options.normalize_edges});
+  const autodiff::PoolOptions how{two(options.strides), options.padding, options.normalize_edges};
+  return pooling(
+      name, std::move(made), [name, axes = window.size()](const Shape& x, const std::string& place) { check_images(name, axes, x, place); },
+      [f, how, size = two(window)](const Var& x) { return f(x, size, how); });
+}
+
+std::vector<Index> places_of(const Shape& x) {
+  std::vector<Index> axes;
+  for (Index a = 1; a < x.rank() - 1; ++a) axes.push_back(a);
+  return axes;
+}
+void check_channels(std::string_view name, const Shape& x, const std::string& place) {
+  if (x.rank() < 2) fail<ShapeError>("{}{}: the input {} needs an axis of examples and one of channels at least", place, name, x);
+}
+
+}  // namespace
+
+Layer AvgPool(std::vector<Index> window, PoolOptions options) {
+  return windowed("avg_pool", std::move(window), std::move(options), true, [](const Var& x, std::array<Index, 2> size, const autodiff::PoolOptions& how) { return avg_pool(x, size, how); });
+}
+Layer SumPool(std::vector<Index> window, PoolOptions options) {
+  return windowed("sum_pool", std::move(window), std::move(options), false, [](const Var& x, std::array<Index, 2> size, const autodiff::PoolOptions& how) { return sum_pool(x, size, how); });
+}
+Layer MaxPool(std::vector<Index> window, PoolOptions options) {
+  return windowed("max_pool", std::move(window), std::move(options), false, [](const Var& x, std::array<Index, 2> size, const autodiff::PoolOptions& how) { return max_pool(x, size, how); });
+}
+
+Layer GlobalAvgPool() {
+  return pooling(
+      "global_avg_pool", {},
+      [](const Shape& x, const std::string& place) {
+        check_channels("global_avg_pool", x, place);
+        if (x.size(1, x.rank() - 1) == 0) fail<ShapeError>("{}global_avg_pool: the input {} has no places to take the mean of", place, x);
+      },
+      [](const Var& x) { return x.shape().rank() == 2 ? x : mean(x, places_of(x.shape())); });
+}
+Layer GlobalSumPool() {
+  return pooling(
+      "global_sum_pool", {}, [](const Shape& x, const std::string& place) { check_channels("global_sum_pool", x, place); },
+      [](const Var& x) { return x.shape().rank() == 2 ? x : sum(x, places_of(x.shape())); });
+}
+
+}  // namespace linnet::nn
