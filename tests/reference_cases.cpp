@@ -169,15 +169,25 @@ template <Scalar T> class Checks {
   static constexpr double bound = std::is_same_v<T, float> ? 1e-5 : 1e-11;
 
   Array<T> array(const std::string& name) const { return autodiff::cast<T>(case_[name]); }
-  // A family of arrays, one for every parameter, in the form of the parameters.
-  Tree<Array<T>> tree(const std::string& family) const {
-    std::vector<Array<T>> leaves;
-    for (const Array<double>& leaf : case_.list(family)) leaves.push_back(autodiff::cast<T>(leaf));
+  // A family of arrays, one for every parameter, in the shapes of the parameters. The cases give a bias as many axes as its layer's input, leading ones that
+  // a Dense layer over positions does not have.
+  std::vector<Array<double>> fitted(const std::string& family) const {
+    std::vector<Array<double>> leaves = case_.list(family);
     const auto paths = form_.paths();
     const auto shapes = form_.leaves();
     if (shapes.size() != leaves.size()) throw StructureError("the network has " + std::to_string(shapes.size()) + " parameter arrays, the case " + std::to_string(leaves.size()));
-    for (std::size_t i = 0; i < leaves.size(); ++i)
-      if (leaves[i].shape() != shapes[i]->shape()) throw autodiff::ShapeError(numbered(family, i) + " is " + str(leaves[i].shape()) + ", but '" + paths[i] + "' of the network is " + str(shapes[i]->shape()));
+    for (std::size_t i = 0; i < leaves.size(); ++i) {
+      const Shape &came = leaves[i].shape(), &wanted = shapes[i]->shape();
+      const Index more = came.rank() - wanted.rank();
+      if (came != wanted && (more <= 0 || came.part(more, came.rank()) != wanted || came.size() != wanted.size()))
+        throw autodiff::ShapeError(numbered(family, i) + " is " + str(came) + ", but '" + paths[i] + "' of the network is " + str(wanted));
+      leaves[i] = std::move(leaves[i]).reshaped(wanted);
+    }
+    return leaves;
+  }
+  Tree<Array<T>> tree(const std::string& family) const {
+    std::vector<Array<T>> leaves;
+    for (const Array<double>& leaf : fitted(family)) leaves.push_back(autodiff::cast<T>(leaf));
     return autodiff::unflatten(form_, std::move(leaves));
   }
 
@@ -191,7 +201,7 @@ template <Scalar T> class Checks {
       const Answer answer = compute();
       double e = 0;
       if constexpr (is_array) e = error(answer, case_[family]);
-      else e = error(answer, case_.list(family));
+      else e = error(answer, fitted(family));
       report_.compared(where_, what, e, within);
     } catch (const std::exception& wrong) {
       if constexpr (is_array) (void)case_[family];
@@ -235,8 +245,21 @@ template <Scalar T> class Checks {
     const ntk::Options options{.method = method};
     compare("ntk_11", name, [&] { return ntk::full<T>(f_, params_, x1_, options).to_peer_layout(); });
     compare("ntk_21", name, [&] { return ntk::full<T>(f_, params_, array("x2"), x1_, options).to_peer_layout(); });
+    if (case_.has("ntk_11")) diagonal(options, "ntk_11 diagonal " + name);
     compare("ntk_trace_11", name, [&] { return ntk::traced<T>(f_, params_, x1_, options).mean(); });
     compare("ntk_trace_21", name, [&] { return ntk::traced<T>(f_, params_, array("x2"), x1_, options).mean(); });
+  }
+
+  // Of ntk_11 [n, n, O, O], the entries of an example and an output with themselves.
+  void diagonal(const ntk::Options& options, const std::string& what) {
+    attempt(what, [&] {
+      const Array<double>& full = case_["ntk_11"];
+      const Index n = full.shape()[0], outputs = full.shape()[2];
+      Array<double> expected({n, outputs});
+      for (Index i = 0; i < n; ++i)
+        for (Index o = 0; o < outputs; ++o) expected[{i, o}] = full[{i, i, o, o}];
+      report_.compared(where_, what, error(ntk::diagonal<T>(f_, params_, x1_, options), expected), bound);
+    });
   }
 
   struct Time {

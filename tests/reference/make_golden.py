@@ -1,6 +1,6 @@
 """Reference cases from neural-tangents 0.6.5 (jax 0.4.20, float64), NAME.json and NAME.npz a case.
 
-usage: make_golden.py OUT_DIR
+usage: make_golden.py OUT_DIR [CASE…]
 Layout and meaning of every file: README.md beside it.
 """
 import json, os, sys, math
@@ -27,21 +27,27 @@ def build(spec):
         return stax.Conv(s['out'], tuple(s['filter']), tuple(s.get('strides', (1,)*len(s['filter']))),
                          s.get('padding', 'VALID'), W_std=s.get('W_std', 1.0), b_std=s.get('b_std'),
                          parameterization=s.get('parameterization', 'ntk'))
-    if k == 'avg_pool': return stax.AvgPool(tuple(s['window']), tuple(s['strides']), s.get('padding', 'VALID'))
-    if k == 'layer_norm': return stax.LayerNorm(axis=s.get('axis', -1), eps=s.get('eps', 1e-12))
+    if k == 'avg_pool': return stax.AvgPool(tuple(s['window']), tuple(s['strides']), s.get('padding', 'VALID'), s.get('normalize_edges', False))
+    if k == 'sum_pool': return stax.SumPool(tuple(s['window']), tuple(s['strides']), s.get('padding', 'VALID'))
+    if k == 'layer_norm': return stax.LayerNorm(axis=tuple(s['axis']) if isinstance(s.get('axis'), list) else s.get('axis', -1), eps=s.get('eps', 1e-12))
     if k == 'attention':
         return stax.GlobalSelfAttention(n_chan_out=s['out'], n_chan_key=s['key'], n_chan_val=s['value'], n_heads=s['heads'],
-            linear_scaling=s.get('linear_scaling', True), W_key_std=1.0, W_value_std=1.0, W_query_std=1.0, W_out_std=1.0, b_std=None,
-            attention_mechanism=s.get('mechanism', 'softmax'))
+            linear_scaling=s.get('linear_scaling', True), W_key_std=s.get('W_key_std', 1.0), W_value_std=s.get('W_value_std', 1.0),
+            W_query_std=s.get('W_query_std', 1.0), W_out_std=s.get('W_out_std', 1.0), b_std=s.get('b_std'), attention_mechanism=s.get('mechanism', 'SOFTMAX'),
+            pos_emb_type=s.get('pos_emb', 'NONE'), n_chan_pos_emb=s.get('pos_emb_channels'), W_pos_emb_std=s.get('W_pos_emb_std', 1.0), val_pos_emb=s.get('val_pos_emb', False))
+    if k == 'repeat': return stax.serial(*[build(s['layer'])] * s['n'])
     simple = dict(erf=stax.Erf, relu=stax.Relu, gelu=stax.Gelu, sin=stax.Sin, cos=stax.Cos, abs=stax.Abs,
                   sigmoid_like=stax.Sigmoid_like, identity=stax.Identity, flatten=stax.Flatten,
                   global_avg_pool=stax.GlobalAvgPool, global_sum_pool=stax.GlobalSumPool,
-                  fan_in_sum=stax.FanInSum, fan_in_concat=stax.FanInConcat, fan_in_prod=stax.FanInProd,
-                  gaussian=stax.Gaussian, exp=stax.Exp, hermite=stax.Hermite)
+                  fan_in_sum=stax.FanInSum, fan_in_prod=stax.FanInProd,
+                  gaussian=stax.Gaussian, exp=stax.Exp, gabor=stax.Gabor)
     if k == 'fan_out': return stax.FanOut(s['n'])
     if k == 'leaky_relu': return stax.LeakyRelu(s['alpha'])
     if k == 'rbf': return stax.Rbf(s['gamma'])
     if k == 'monomial': return stax.Monomial(s['degree'])
+    if k == 'hermite': return stax.Hermite(s['degree'])
+    if k == 'polynomial': return stax.Polynomial(s['coefficients'])
+    if k == 'fan_in_concat': return stax.FanInConcat(s.get('axis', -1))
     return simple[k]()
 
 D = lambda out, w=1.5, b=0.05, p='ntk': dict(type='dense', out=out, W_std=w, **({} if b is None else {'b_std': b}), parameterization=p)
@@ -74,6 +80,14 @@ CASES = {
  'conv_same_stride':   (S(C(4, (2, 4), (2, 2), 'SAME'), A('erf'), C(5, (3, 3), (2, 1), 'SAME'), A('gelu'), A('avg_pool', window=[2, 2], strides=[1, 1]), A('flatten'), D(2)), (7, 6, 2), 5, 3, 15),
  'conv_standard':      (S(dict(C(5), parameterization='standard'), A('erf'), A('global_avg_pool'), D(2, p='standard')), (5, 5, 2), 5, 3, 16),
  'conv_gap':           (S(C(6), A('erf'), A('avg_pool', window=[2, 2], strides=[2, 1]), C(7), A('relu'), A('global_avg_pool'), D(3)), img, 5, 3, 14),
+ 'conv_sequence':      (S(C(6, (3,), (2,), 'CIRCULAR'), A('erf'), C(5, (2,), (1,), 'SAME', b=None), A('relu'), A('avg_pool', window=[2], strides=[1], padding='SAME', normalize_edges=True), A('global_sum_pool'), D(2)), (9, 3), 5, 3, 17),
+ 'conv_branches':      (S(C(4, (2, 3), (2, 1), 'CIRCULAR'), A('layer_norm', axis=[1, 2, 3]), A('fan_out', n=3),
+                          P(S(A('erf'), C(3)), S(A('gabor'), C(2)), A('sum_pool', window=[2, 2], strides=[1, 1], padding='CIRCULAR')), A('fan_in_concat'),
+                          A('fan_out', n=2), P(A('identity'), S(A('hermite', degree=3), C(9, (1, 2), (1, 1)))), A('fan_in_prod'), A('global_avg_pool'), D(2)), (4, 5, 2), 5, 3, 18),
+ 'attention':          (S(D(6), dict(type='attention', out=5, key=4, value=3, heads=2, b_std=0.05), A('erf'), A('flatten'), D(2)), (4, 3), 5, 3, 19),
+ 'transformer':        (S(D(6), A('fan_out', n=2), P(A('identity'), S(A('layer_norm'), dict(type='attention', out=6, key=3, value=2, heads=2, linear_scaling=False, W_query_std=1.3,
+                          W_key_std=0.9, W_value_std=1.1, W_out_std=1.2, pos_emb='CONCAT', pos_emb_channels=2, W_pos_emb_std=0.7))), A('fan_in_sum'), A('fan_out', n=2),
+                          P(A('identity'), S(A('layer_norm'), D(8), A('gelu'), D(6))), A('fan_in_sum'), A('layer_norm'), A('global_avg_pool'), D(2)), (5, 3), 5, 3, 20),
 }
 def save(d, name, a):
     onp.save(os.path.join(d, name + '.npy'), onp.ascontiguousarray(onp.asarray(a, dtype=onp.float64)))
@@ -197,6 +211,7 @@ def make(name, spec, dshape, n1, n2, seed):
     print(name, 'ok', 'P', flat.size, flush=True)
 
 for n, a in CASES.items():
+    if sys.argv[2:] and n not in sys.argv[2:]: continue
     try: make(n, *a)
     except Exception as e:
         import traceback; traceback.print_exc(); print(n, 'FAILED', e)
