@@ -72,7 +72,8 @@ Layer plain(std::string name, std::function<std::pair<Shape, Tree<Array<double>>
       },
       .apply = [name, apply](const Tree<Var>& params, const Value& x, const Context&) -> Value {
         if (!x.is_leaf()) fail<StructureError>("{}{}: one array is expected, got {} values", place(params, x), name, x.children().size());
-        return apply(params, x.leaf());
+        autodiff::Tape* const tape = x.leaf().is_constant() ? tape_of(params, x) : nullptr;
+        return apply(params, tape ? tape->take_in(x.leaf()) : x.leaf());  // a constant among traced parameters is a value like any other
       },
       .options = std::move(options)};
   if (!init) layer.init = nullptr;

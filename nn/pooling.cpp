@@ -60,7 +60,7 @@ Layer GlobalAvgPool() {
         check_channels("global_avg_pool", x, place);
         if (x.size(1, x.rank() - 1) == 0) fail<ShapeError>("{}global_avg_pool: the input {} has no places to take the mean of", place, x);
       },
-      [](const Var& x) { return x.shape().rank() == 2 ? x : mean(x, places_of(x.shape())); });
+      [](const Var& x) { return x.shape().rank() == 2 ? x : 1 / static_cast<double>(x.shape().size(1, x.shape().rank() - 1)) * sum(x, places_of(x.shape())); });  // of no examples too
 }
 Layer GlobalSumPool() {
   return pooling(

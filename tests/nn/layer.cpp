@@ -1,41 +1,11 @@
 // Layers: the parameters they draw, against neural-tangents' (made by tests/reference/make_random.py), what they compute, against loops, and what they refuse.
-#include "linnet/autodiff/derivative.h"
+#include "layers.h"
+
 #include "linnet/autodiff/program.h"
-#include "linnet/nn/nn.h"
 
-#include <doctest/doctest.h>
-
-#include <cmath>
-#include <limits>
 #include <numbers>
 
-using namespace linnet;
-using autodiff::Array;
-using autodiff::Index;
-using autodiff::NumericalError;
-using autodiff::Shape;
-using autodiff::ShapeError;
-using autodiff::StructureError;
-using autodiff::Tree;
-using autodiff::Var;
-using nn::Key;
-
 namespace {
-
-template <class T> using Params = Tree<Array<T>>;
-
-template <class T> Array<T> run(const nn::Layer& layer, const Params<T>& params, const Array<T>& x) { return compile(nn::function_of(layer), params, x)(params, x); }
-
-template <class T> double tolerance() { return 20 * std::numeric_limits<T>::epsilon(); }
-
-template <class T> void check_close(const Array<T>& came, const Array<double>& expected, double tolerance) {
-  REQUIRE(came.shape() == expected.shape());
-  const double scale = std::max(1., max_abs(expected));
-  for (Index i = 0; i < came.size(); ++i) {
-    CAPTURE(i);
-    CHECK(std::abs(came.data()[i] - expected.data()[i]) <= tolerance * scale);
-  }
-}
 
 // y = w x W + v b by loops, x [rows, in].
 template <class T> Array<double> affine(const Array<T>& x, const Array<T>& W, const Array<T>* b, double w, double v) {
@@ -55,24 +25,6 @@ nn::Layer residual() {
   const auto dense = [](Index width, nn::Parameterization p = nn::Parameterization::ntk, std::optional<double> b_std = 0.05) { return nn::Dense(width, {1.5, b_std, p}); };
   const nn::Layer branch = nn::serial({nn::Erf(), dense(2)});
   return nn::serial({dense(2), nn::fan_out(2), nn::parallel({branch, nn::identity()}), nn::fan_in_sum(), nn::Relu(), dense(2, nn::Parameterization::standard), dense(1, nn::Parameterization::ntk, std::nullopt)});
-}
-
-// What apply throws when it is traced with parameters and inputs of these shapes.
-template <class Error> std::string error_of(const nn::Layer& layer, const Params<double>& params, const Shape& x) {
-  try {
-    compile(nn::function_of(layer), params, Array<double>(x));
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "nothing was thrown";
-}
-template <class Error> std::string init_error_of(const nn::Layer& layer, const Shape& x) {
-  try {
-    nn::initialize<double>(layer, Key(0), x);
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "nothing was thrown";
 }
 
 }  // namespace
@@ -232,6 +184,16 @@ TEST_CASE("parameters are traced where the input is a constant") {
   const auto f = autodiff::compile([&](const Tree<Var>& p) { return nn::function_of(net)(p, autodiff::constant(x)); }, params);
   CHECK(f(params) == run(net, params, x));
   for (const auto& c : f.program().code) CHECK(c.path->starts_with("serial/"));
+}
+
+TEST_CASE("an input of several axes may be a constant, where a layer begins with its axes") {
+  const auto x = nn::normal<double>(Key(1), {2, 4, 3});
+  for (const nn::Layer& layer : {nn::Dense(2), nn::Conv(2, {3}), nn::GlobalSelfAttention(2, 1, 1, 1)}) {
+    CAPTURE(layer.name);
+    const auto params = nn::initialize<double>(layer, Key(0), {1, 4, 3});
+    const auto f = autodiff::compile([&](const Tree<Var>& p) { return nn::function_of(layer)(p, autodiff::constant(x)); }, params);
+    CHECK(f(params) == run(layer, params, x));
+  }
 }
 
 TEST_CASE("a layer that draws when applied has a key of its own, split as stax splits") {

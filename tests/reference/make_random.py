@@ -35,3 +35,21 @@ for x64 in (False, True):
   leaves = [a for a in jax.tree_util.tree_leaves(params)]
   for i, a in enumerate(leaves): show(f'init {a.dtype} {i} {a.shape}', a)
   show('apply', apply(params, np.array([[1, 2, -1], [.5, -.25, 3.]], leaves[0].dtype)))
+
+# tests/nn/convolution.cpp, attention.cpp and dropout.cpp
+def inits(name, layer, shape):
+  init, apply = layer[:2]
+  out, params = init(random.PRNGKey(5), (-1,) + shape)
+  for i, a in enumerate(jax.tree_util.tree_leaves(params)): show(f'{name} init {a.dtype} {i} {a.shape}', a)
+  dtype = jax.tree_util.tree_leaves(params)[0].dtype
+  show(f'{name} apply {out}', apply(params, np.sin(np.arange(2 * np.prod(shape)).reshape((2,) + shape)).astype(dtype)))
+for x64 in (False, True):
+  jax.config.update('jax_enable_x64', x64)
+  inits('conv', stax.Conv(2, (2, 1), (1, 2), 'CIRCULAR', W_std=1.5, b_std=.3), (2, 3, 1))
+  inits('sequence', stax.Conv(1, (2,), (2,), 'SAME', W_std=1.5, b_std=.3, parameterization='standard'), (3, 2))
+  inits('attention', stax.GlobalSelfAttention(2, 1, 2, 2, linear_scaling=False, W_key_std=1.1, W_value_std=1.2, W_query_std=1.3, W_out_std=1.4, b_std=.3, pos_emb_type='SUM',
+                                              W_pos_emb_std=.7, val_pos_emb=True, attention_mechanism='ABS'), (2, 2, 1))
+  inits('repeat', stax.repeat(stax.Dense(2, 1.5, .3), 2), (2,))
+  drop = lambda rate: stax.Dropout(rate)
+  _, apply, _ = stax.serial(drop(.7), stax.FanOut(2), stax.parallel(drop(.5), stax.Identity()), stax.FanInSum(), drop(.9))
+  show('dropout', apply(((), (), ((), ()), (), ()), np.ones((3, 5)), rng=random.PRNGKey(9)))
