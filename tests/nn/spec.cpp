@@ -102,6 +102,28 @@ TEST_CASE("a wrong description is refused with the place") {
       {R"({"type": "serial", "layers": []})", "spec: at the top: serial: there are no layers; give one at least, identity() if nothing is to happen"},
       {R"({"type": "serial", "layers": [{"type": "relu"}, {"type": "parallel", "layers": [{"type": "erf", "a": true}]}]})", "spec: at layers[1].layers[0]: 'a' should be a number, got the boolean true"},
       {R"({"type": "serial", "layers": [{"type": "relu"}, 7]})", "spec: at layers[1]: a layer is an object, got the number 7"},
+      {R"({"type": "conv", "out": 2})", "spec: at the top: conv needs the key 'filter', a list of integers"},
+      {R"({"type": "conv", "out": 2, "filter": 3})", "spec: at the top: 'filter' should be a list of integers, got the number 3"},
+      {R"({"type": "conv", "out": 2, "filter": [3, 1.5]})", "spec: at the top: 'filter' should be a list of integers, got the number 1.5 in it"},
+      {R"({"type": "conv", "out": 2, "filter": [18446744073709551615]})", "spec: at the top: 'filter' is too large: 18446744073709551615"},
+      {R"({"type": "conv", "out": 2, "filter": [3, 3, 3]})", "spec: at the top: conv: the filter has 3 axes; two are for images, one is for sequences"},
+      {R"({"type": "conv", "out": 2, "filter": [3], "padding": "FULL"})", "spec: at the top: 'padding' should be \"SAME\", \"VALID\" or \"CIRCULAR\", got \"FULL\""},
+      {R"({"type": "conv", "out": 2, "filter": [3], "padding": "SAM"})", "spec: at the top: 'padding' should be \"SAME\", \"VALID\" or \"CIRCULAR\", got \"SAM\""},
+      {R"({"type": "conv", "out": 2, "filter": [3], "dilation": [1]})", "spec: at the top: conv does not know the key 'dilation'; it has W_std, b_std, filter, out, padding, parameterization, strides, type"},
+      {R"({"type": "avg_pool", "window": [2], "normalize_edges": 1})", "spec: at the top: 'normalize_edges' should be true or false, got the number 1"},
+      {R"({"type": "sum_pool", "window": [2], "normalize_edges": true})", "spec: at the top: sum_pool does not know the key 'normalize_edges'; it has padding, strides, type, window"},
+      {R"({"type": "avg_pool", "window": []})", "spec: at the top: avg_pool: the window has 0 axes; two are for images, one is for sequences"},
+      {R"({"type": "layer_norm", "axis": 1.5})", "spec: at the top: 'axis' should be an integer, got the number 1.5"},
+      {R"({"type": "layer_norm", "axis": []})", "spec: at the top: layer_norm: no axes came; name those to normalize over, -1 for the channels"},
+      {R"({"type": "dropout", "keep": 0})", "spec: at the top: dropout: the probability to keep an entry must be above 0 and at most 1, got 0"},
+      {R"({"type": "attention", "out": 2, "key": 2, "value": 2})", "spec: at the top: attention needs the key 'heads', an integer"},
+      {R"({"type": "attention", "out": 2, "key": 2, "value": 2, "heads": 1, "mechanism": "sparse"})", "spec: at the top: 'mechanism' should be \"SOFTMAX\", \"IDENTITY\", \"ABS\" or \"RELU\", got \"sparse\""},
+      {R"({"type": "embedding", "out": 2})", "spec: at the top: embedding needs the key 'vocabulary', an integer"},
+      {R"({"type": "repeat", "n": 2})", "spec: at the top: repeat needs the key 'layer', a layer"},
+      {R"({"type": "repeat", "n": 2, "layer": {"type": "relu", "x": 1}})", "spec: at layer: relu does not know the key 'x'; it has type"},
+      {R"({"type": "repeat", "n": 0, "layer": {"type": "relu"}})", "spec: at the top: repeat: the number of layers must be from 1 to 100000, got 0"},
+      {R"({"type": "hermite", "degree": -1})", "spec: at the top: hermite: the degree must be from 0 to 1000, got -1"},
+      {R"({"type": "polynomial", "coefficients": [1, "x"]})", "spec: at the top: 'coefficients' should be a list of numbers, got the string \"x\" in it"},
       {R"({"type": "relu", "type": "erf"})", "spec: an object has the key 'type' twice"},
   };
   for (const auto& [json, expected] : cases) CHECK(error_of(json) == expected);
@@ -121,6 +143,24 @@ TEST_CASE("what is no JSON is refused with line and column") {
   CHECK(error_of(R"({"type": "erf", "a": 1e999})").starts_with("spec: this is not JSON: number overflow parsing '1e999'"));
   CHECK(error_of("{\"type\": \"\xff\"}").starts_with("spec: this is not JSON: parse error at line 1, column 11: "));
   CHECK(error_of(std::string(100000, '[')).starts_with("spec: this is not JSON: parse error"));
+}
+
+TEST_CASE("words may be written in small letters, numbers without a point, and one axis without a list") {
+  const auto same = [](const char* a, const char* b) { CHECK(nn::layer_to_json(nn::layer_from_json(a)) == nn::layer_to_json(nn::layer_from_json(b))); };
+  same(R"({"type": "conv", "out": 2, "filter": [3], "padding": "circular", "strides": [1]})", R"({"type": "conv", "out": 2, "filter": [3], "padding": "CIRCULAR"})");
+  same(R"({"type": "attention", "out": 2, "key": 2, "value": 2, "heads": 1, "mechanism": "softmax"})", R"({"type": "attention", "out": 2, "key": 2, "value": 2, "heads": 1})");
+  same(R"({"type": "dense", "out": 2, "W_std": 2})", R"({"type": "dense", "out": 2, "W_std": 2.0, "parameterization": "NTK"})");
+  same(R"({"type": "layer_norm", "axis": 1})", R"({"type": "layer_norm", "axis": [1]})");
+}
+
+TEST_CASE("a layer is written with all its options, and only what the library has is written") {
+  CHECK(nn::layer_to_json(nn::serial({nn::Conv(2, {3, 1}, {.b_std = 0.1}), nn::repeat(nn::Relu(), 2), nn::parallel({nn::identity()})})) ==
+        R"({"layers":[{"W_std":1.0,"b_std":0.1,"filter":[3,1],"out":2,"padding":"VALID","parameterization":"ntk","strides":[1,1],"type":"conv"},)"
+        R"({"layer":{"type":"relu"},"n":2,"type":"repeat"},{"layers":[{"type":"identity"}],"type":"parallel"}],"type":"serial"})");
+  CHECK_THROWS_WITH_AS(nn::layer_to_json(nn::serial({nn::Elementwise("relu", [](const autodiff::Var& x) { return x; })})), "spec: a layer 'relu' has no description; only the library's own have", StructureError);
+  nn::Layer deep = nn::Relu();
+  for (int i = 0; i < 101; ++i) deep = nn::serial({deep});
+  CHECK_THROWS_WITH_AS(nn::layer_to_json(deep), "spec: layers are nested deeper than 100", StructureError);
 }
 
 TEST_CASE("layers inside layers are read up to a depth, and no further") {
