@@ -40,6 +40,30 @@ TEST_CASE("the summary of branches shows every value, in the width asked for") {
         "total                                     9              36\n");
 }
 
+TEST_CASE("the summary of a convolutional network has every repetition in a row of its own") {
+  const nn::Layer block = nn::serial({nn::Conv(4, {3, 3}, {.padding = nn::Padding::same, .b_std = 0.1}), nn::Relu()});
+  const nn::Layer net = nn::serial({nn::Conv(4, {3, 3}, {.strides = {2, 2}}), nn::repeat(block, 2), nn::AvgPool({2, 2}), nn::GlobalAvgPool(), nn::LayerNorm(), nn::Dense(10)});
+  CHECK(nn::summary(net, {1, 9, 9, 3}) ==
+        "layer                output       parameters           bytes\n"
+        "------------------------------------------------------------\n"
+        "input                [1,9,9,3]\n"
+        "serial               [1,10]              444           3,552\n"
+        "  conv_0             [1,4,4,4]           108             864\n"
+        "  repeat_1           [1,4,4,4]           296           2,368\n"
+        "    serial_0         [1,4,4,4]           148           1,184\n"
+        "      conv_0         [1,4,4,4]           148           1,184\n"
+        "      relu_1         [1,4,4,4]\n"
+        "    serial_1         [1,4,4,4]           148           1,184\n"
+        "      conv_0         [1,4,4,4]           148           1,184\n"
+        "      relu_1         [1,4,4,4]\n"
+        "  avg_pool_2         [1,3,3,4]\n"
+        "  global_avg_pool_3  [1,4]\n"
+        "  layer_norm_4       [1,4]\n"
+        "  dense_5            [1,10]               40             320\n"
+        "------------------------------------------------------------\n"
+        "total                                    444           3,552\n");
+}
+
 TEST_CASE("a summary of one layer without parameters has a total of nothing") {
   CHECK(nn::summary(nn::Relu(), {0, 4}) ==
         "layer  output    parameters           bytes\n"
