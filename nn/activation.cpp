@@ -134,7 +134,7 @@ Layer Hermite(Index degree) {
   check_degree("hermite", degree);
   return elementwise("hermite", [=](const Var& x) { return hermite(x, degree); }, LayerOptions{{"degree", degree}});
 }
-Layer Elementwise(std::string name, std::function<Var(const Var&)> f) {
+Layer Elementwise(const std::string& name, const std::function<Var(const Var&)>& f) {
   if (!f) fail<StructureError>("elementwise: there is no function");
   return elementwise(name, [name, f](const Var& x) {
     Var y = f(x);

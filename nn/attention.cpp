@@ -2,6 +2,8 @@
 // products over leading axes do it all. autodiff's softmax and dot are what it is made of.
 #include "linnet/nn/check.h"
 
+#include <limits>
+
 namespace linnet::nn {
 namespace {
 
@@ -31,7 +33,7 @@ std::vector<Parameter> parameters(const Attention& a, const Shape& x) {
   all.push_back({"W_out", {a.value_channels * a.heads, a.channels}, 3});
   const std::vector<Index> ones(static_cast<std::size_t>(x.rank()), 1);
   if (a.options.b_std) all.push_back({"b", Shape(ones).with(-1, a.channels), 4});
-  if (a.positional()) all.push_back({"pos_emb", x.with(0, 1).with(-1, a.pos_emb_channels(c)), 5});
+  if (a.positional()) all.push_back(Parameter{"pos_emb", x.with(0, 1).with(-1, a.pos_emb_channels(c)), 5});
   return all;
 }
 
@@ -100,9 +102,10 @@ const char* word(PositionalEmbedding p) {
 }
 
 void check_options(const Attention& a) {
+  constexpr Index most = std::numeric_limits<std::int32_t>::max();  // so that sums of them are numbers too
   const AttentionOptions& o = a.options;
   for (const auto& [name, n] : {std::pair("channels", a.channels), {"key channels", a.key_channels}, {"value channels", a.value_channels}, {"heads", a.heads}, {"pos_emb_channels", a.pos_emb_channels(1)}})
-    if (n < 1) fail<ShapeError>("attention: the number of {} must be 1 or more, got {}", name, n);
+    if (n < 1 || n > most) fail<ShapeError>("attention: the number of {} must be from 1 to {}, got {}", name, most, n);
   for (const auto& [name, value] : {std::pair("W_key_std", o.W_key_std), {"W_value_std", o.W_value_std}, {"W_query_std", o.W_query_std}, {"W_out_std", o.W_out_std}, {"b_std", o.b_std.value_or(0)}, {"W_pos_emb_std", o.W_pos_emb_std}})
     check_not_negative("attention", name, value);
 }

@@ -1,6 +1,8 @@
 // Layers that make several values of one, or one of several: fan_out copies; fan_in_sum, fan_in_prod and fan_in_concat join the values of parallel.
 #include "linnet/nn/check.h"
 
+#include <limits>
+
 namespace linnet::nn {
 namespace {
 
@@ -47,6 +49,8 @@ template <class F> Layer folding(Joining j, F f) {
           .options = LayerOptions{}};
 }
 
+constexpr Index most_copies = 100000;
+
 constexpr Joining concatenating{"fan_in_concat", "concatenated", "concatenate"};
 
 // The axis from the front and the shape of the result, of values that agree in every other axis.
@@ -59,6 +63,7 @@ std::pair<Index, Shape> joined_shape(Index axis, const std::vector<Shape>& value
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (values[i].rank() != first.rank() || values[i].with(at, 0) != first.with(at, 0))
       fail<ShapeError>("{}fan_in_concat: the values must agree in every axis but {}, value {} has {} and the first has {}", place, at, i, values[i], first);
+    if (values[i][at] > std::numeric_limits<Index>::max() - extent) fail<ShapeError>("{}fan_in_concat: together the values have more entries along axis {} than an index counts", place, at);
     extent += values[i][at];
   }
   return {at, first.with(at, extent)};
@@ -68,6 +73,7 @@ std::pair<Index, Shape> joined_shape(Index axis, const std::vector<Shape>& value
 
 Layer fan_out(Index n) {
   if (n < 1) fail<ShapeError>("fan_out: the number of copies must be 1 or more, got {}", n);
+  if (n > most_copies) fail<ShapeError>("fan_out: {} copies are more than the {} there may be", n, most_copies);
   return {.name = "fan_out",
           .init = [n](Key, const Tree<Shape>& input, Width) -> Initialized { return {listed(std::vector(static_cast<std::size_t>(n), input)), {}}; },
           .apply = [n](const Tree<Var>& params, const Value& x, const Context&) -> Value {

@@ -24,7 +24,10 @@ struct Convolution {
     extents.push_back(channels);
     return Shape(extents);
   }
-  Scales scales(const Shape& x) const { return {options.W_std / std::sqrt(static_cast<double>(weights(x).size() / channels)), options.b_std.value_or(0)}; }
+  Scales scales(const Shape& x) const {
+    const Index fan_in = weights(x).size() / channels;
+    return {options.W_std / std::sqrt(static_cast<double>(fan_in)), options.b_std.value_or(0)};
+  }
   Var slide(const Var& x, const Var& W) const { return conv(x, W, {.stride = two(options.strides), .padding = options.padding}); }
   void check_input(const Shape& x, const std::string& place) const {
     check_images("conv", filter.size(), x, place);

@@ -122,7 +122,7 @@ static Layer chain(const char* name, std::vector<Layer> layers) {
 
 Layer serial(std::vector<Layer> layers) { return chain("serial", std::move(layers)); }
 
-Layer repeat(Layer layer, Index n) {
+Layer repeat(const Layer& layer, Index n) {
   constexpr Index most = 100000;  // each is a layer of its own, with a name and parameters
   check_layer("repeat", layer);
   if (n < 1 || n > most) fail<ShapeError>("repeat: the number of layers must be from 1 to {}, got {}", most, n);

@@ -66,7 +66,7 @@ template <class Leaf, class... Names> std::array<Leaf, sizeof...(Names)> take(co
 // The same names are the layer paths of errors and of printed programs. Keys are split as in stax.
 Layer serial(std::vector<Layer> layers);    // one after another
 Layer parallel(std::vector<Layer> layers);  // layer i on value i
-Layer repeat(Layer layer, Index n);         // serial of n layers of this kind, which must keep the shape; each has parameters and draws of its own
+Layer repeat(const Layer& layer, Index n);  // serial of n layers of this kind, which must keep the shape; each has parameters and draws of its own
 Layer fan_out(Index n);                     // n copies
 Layer fan_in_sum();                         // of values of one shape
 Layer fan_in_prod();                        // of values of one shape, entry by entry
@@ -163,7 +163,7 @@ Layer Monomial(Index degree);                               // x^degree
 Layer RectifiedMonomial(Index degree);                      // x^degree from 0 on, 0 below
 Layer Polynomial(std::vector<double> coefficients);         // coefficients[0] + coefficients[1] x + …
 Layer Hermite(Index degree);                                // He_degree(x) / sqrt(degree!), of norm 1 under a standard normal
-Layer Elementwise(std::string name, std::function<Var(const Var&)> f);  // of your own; f must keep the shape
+Layer Elementwise(const std::string& name, const std::function<Var(const Var&)>& f);  // of your own; f must keep the shape
 
 // ---- use
 // Parameters in the width asked for. `input` has a leading axis for the examples, of any extent.

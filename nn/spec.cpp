@@ -55,7 +55,7 @@ class Reader {
   std::vector<Index> integers(const char* key) {
     return list<Index>(key, "a list of integers", &Json::is_number_integer, [&](const Json& v) { return whole(key, v); });
   }
-  std::vector<Index> integers(const char* key, std::vector<Index> otherwise) { return has(key) ? integers(key) : otherwise; }
+  std::vector<Index> integers(const char* key, const std::vector<Index>& otherwise) { return has(key) ? integers(key) : otherwise; }
   std::vector<double> numbers(const char* key) {
     return list<double>(key, "a list of numbers", &Json::is_number, [](const Json& v) { return v.get<double>(); });
   }

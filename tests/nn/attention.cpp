@@ -132,11 +132,12 @@ TEST_CASE("attention of large products is finite: softmax subtracts the largest"
 }
 
 TEST_CASE("attention refuses numbers that are none and inputs that do not fit") {
-  CHECK_THROWS_WITH_AS(nn::GlobalSelfAttention(0, 1, 1, 1), "attention: the number of channels must be 1 or more, got 0", ShapeError);
-  CHECK_THROWS_WITH_AS(nn::GlobalSelfAttention(1, 0, 1, 1), "attention: the number of key channels must be 1 or more, got 0", ShapeError);
-  CHECK_THROWS_WITH_AS(nn::GlobalSelfAttention(1, 1, -1, 1), "attention: the number of value channels must be 1 or more, got -1", ShapeError);
-  CHECK_THROWS_WITH_AS(nn::GlobalSelfAttention(1, 1, 1, 0), "attention: the number of heads must be 1 or more, got 0", ShapeError);
-  CHECK_THROWS_WITH_AS(nn::GlobalSelfAttention(1, 1, 1, 1, {.pos_emb_channels = 0}), "attention: the number of pos_emb_channels must be 1 or more, got 0", ShapeError);
+  CHECK_THROWS_WITH_AS(nn::GlobalSelfAttention(0, 1, 1, 1), "attention: the number of channels must be from 1 to 2147483647, got 0", ShapeError);
+  CHECK_THROWS_WITH_AS(nn::GlobalSelfAttention(1, 0, 1, 1), "attention: the number of key channels must be from 1 to 2147483647, got 0", ShapeError);
+  CHECK_THROWS_WITH_AS(nn::GlobalSelfAttention(1, 1, -1, 1), "attention: the number of value channels must be from 1 to 2147483647, got -1", ShapeError);
+  CHECK_THROWS_WITH_AS(nn::GlobalSelfAttention(1, 1, 1, 0), "attention: the number of heads must be from 1 to 2147483647, got 0", ShapeError);
+  CHECK_THROWS_WITH_AS(nn::GlobalSelfAttention(1, 1, 1, 1, {.pos_emb_channels = 0}), "attention: the number of pos_emb_channels must be from 1 to 2147483647, got 0", ShapeError);
+  CHECK_THROWS_WITH_AS(nn::GlobalSelfAttention(1, 1, 1, 1, {.pos_emb_channels = std::numeric_limits<Index>::max()}), "attention: the number of pos_emb_channels must be from 1 to 2147483647, got 9223372036854775807", ShapeError);
   CHECK_THROWS_WITH_AS(nn::GlobalSelfAttention(1, 1, 1, 1, {.W_key_std = NAN}), "attention: W_key_std must be finite and not negative, got nan", StructureError);
   CHECK_THROWS_WITH_AS(nn::GlobalSelfAttention(1, 1, 1, 1, {.b_std = -1}), "attention: b_std must be finite and not negative, got -1", StructureError);
   const nn::Layer net = nn::serial({nn::GlobalSelfAttention(1, 1, 1, 1, {.pos_emb = PositionalEmbedding::sum, .pos_emb_channels = 3})});

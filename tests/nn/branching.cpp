@@ -47,6 +47,9 @@ TEST_CASE("values that do not go together are refused where they stand") {
     CHECK(init_error_of<StructureError>(layer, {2, 3}) == text);
     CHECK(error_of<StructureError>(layer, {}, {2, 3}) == text);
   }
+  const nn::Layer wide = nn::serial({nn::fan_out(3), nn::fan_in_concat()});
+  CHECK(init_error_of<ShapeError>(wide, {1, Index(1) << 62}) == "serial/fan_in_concat_1: fan_in_concat: together the values have more entries along axis 1 than an index counts");
+  CHECK_THROWS_WITH_AS(nn::fan_out(Index(1) << 60), "fan_out: 1152921504606846976 copies are more than the 100000 there may be", ShapeError);
   CHECK_THROWS_WITH_AS(nn::fan_in_prod().init(Key(0), Tree<Shape>(), nn::Width::float32), "fan_in_prod: there is nothing to multiply", StructureError);
   CHECK_THROWS_WITH_AS(nn::fan_in_concat().init(Key(0), Tree<Shape>(), nn::Width::float32), "fan_in_concat: there is nothing to concatenate", StructureError);
 }

@@ -41,6 +41,24 @@ TEST_CASE_TEMPLATE("every method gives the kernel of every kind of network: full
   }
 }
 
+TEST_CASE_TEMPLATE("kernels of every kind of network have the same bits for any number of threads", T, float, double) {
+  const int before = linnet::autodiff::threads();
+  for (const Network& net : of_every_kind()) {
+    CAPTURE(net.name);
+    const auto params = as<T>(net.params);
+    const Array<T> x = as<T>(examples(net, 70, 1));
+    for (const Method method : {Method::structured, Method::jacobian_contraction}) {
+      linnet::autodiff::set_threads(1);
+      const auto one = ntk::full(net.f, params, x, {.method = method}).matrix();
+      for (const int n : {2, 3}) {
+        linnet::autodiff::set_threads(n);
+        CHECK(ntk::full(net.f, params, x, {.method = method}).matrix() == one);
+      }
+    }
+  }
+  linnet::autodiff::set_threads(before);
+}
+
 TEST_CASE("function space and weight space agree for every kind of network, at every time") {
   for (const Network& net : of_every_kind()) {
     CAPTURE(net.name);
