@@ -49,7 +49,14 @@ struct Layer {
   std::function<Value(const Tree<Var>& params, const Value& x, const Context&)> apply;
   std::shared_ptr<const std::vector<Layer>> children;  // of serial, repeat and parallel; null otherwise
   bool side_by_side = false;                           // whether child i takes value i (parallel) or what child i - 1 answers (serial, repeat)
-  std::optional<LayerOptions> options{};                       // none of a layer of your own
+  std::optional<LayerOptions> options{};               // none of a layer of your own
+  // The option of this name, or null where it is absent or of another type: if (const double* b_std = layer.option<double>("b_std")) …
+  template <class T> const T* option(std::string_view of) const {
+    if (options)
+      for (const Option& o : *options)
+        if (o.name == of) return std::get_if<T>(&o.value);
+    return nullptr;
+  }
 };
 
 // A layer of one array in and one out.

@@ -153,6 +153,19 @@ TEST_CASE("words may be written in small letters, numbers without a point, and o
   same(R"({"type": "layer_norm", "axis": 1})", R"({"type": "layer_norm", "axis": [1]})");
 }
 
+TEST_CASE("what a layer was made with can be asked") {
+  const nn::Layer conv = nn::Conv(2, {3, 1}, {.padding = nn::Padding::circular, .b_std = 0.25});
+  CHECK(*conv.option<Index>("out") == 2);
+  CHECK(*conv.option<std::vector<Index>>("filter") == std::vector<Index>{3, 1});
+  CHECK(*conv.option<std::vector<Index>>("strides") == std::vector<Index>{1, 1});
+  CHECK(*conv.option<std::string>("padding") == "CIRCULAR");
+  CHECK(*conv.option<double>("b_std") == 0.25);
+  CHECK(conv.option<double>("out") == nullptr);
+  CHECK(nn::Conv(2, {3}).option<double>("b_std") == nullptr);
+  CHECK(*nn::GlobalSelfAttention(1, 1, 1, 1).option<bool>("linear_scaling"));
+  CHECK(nn::Layer{.name = "mine"}.option<double>("b_std") == nullptr);
+}
+
 TEST_CASE("a layer is written with all its options, and only what the library has is written") {
   CHECK(nn::layer_to_json(nn::serial({nn::Conv(2, {3, 1}, {.b_std = 0.1}), nn::repeat(nn::Relu(), 2), nn::parallel({nn::identity()})})) ==
         R"({"layers":[{"W_std":1.0,"b_std":0.1,"filter":[3,1],"out":2,"padding":"VALID","parameterization":"ntk","strides":[1,1],"type":"conv"},)"
