@@ -45,7 +45,8 @@ void add_rows(const Program& p, const std::vector<Varies>& inputs, Lanes lanes, 
     const int v = p.first_instruction() + static_cast<int>(k);
     const Body* const body = std::get_if<Body>(&c.attributes);
     const bool guess = body ? guessed(*body->program) : !c.primitive->flops && c.primitive->eval.exists();
-    rows.push_back(row(fmt::format("{}%{} = {}", std::string(2 * depth, ' '), v, str(c)), str(c.shape), lanes.count(all[static_cast<std::size_t>(v)]),
+    const std::string name = fmt::format("{}%{} = {}", std::string(2 * depth, ' '), v, str(c));
+    rows.push_back(row(name, str(c.shape), lanes.count(all[static_cast<std::size_t>(v)]),
                        {times * each[k].flops, times * each[k].numbers}, guess, width, c.path ? *c.path : ""));
     if (!body) continue;
     std::vector<Varies> operands;

@@ -1,5 +1,5 @@
-// The checksum of kernel files, 64 bits: docs/kernel_file.md has it as a formula. A step is one to one in the state and in the word, so that a change within one word, as a
-// flipped bit is, is always found; any other but for once in 2^64. Not installed.
+// The checksum of kernel files, 64 bits: docs/kernel_file.md has it as a formula. A step is one to one in the state and in the word, so that a change within
+// one word, as a flipped bit is, is always found; any other but for once in 2^64. Not installed.
 #pragma once
 
 #include <bit>

@@ -82,8 +82,16 @@ template <class T> const char* type_name() { return std::same_as<T, float> ? "<f
 
 template <class T> Fields fields_of(const Question<T>& q, const GramPlan& plan, Method method) {
   const auto number = [](Index n) { return fmt::format("{}", n); };
-  Fields fields{{"type", type_name<T>()}, {"layout", q.traced ? "traced" : "full"}, {"sets", q.x2 ? "two" : "one"}, {"rows", number(q.n2)}, {"columns", number(q.n1)}, {"outputs", number(q.outputs)},
-                {"tile", number(tile_examples(plan))}, {"method", method == Method::structured ? "structured" : "jacobian_contraction"}, {"network", network(plan)}, {"params", parameters(q.params)}};
+  Fields fields{{"type", type_name<T>()},
+                {"layout", q.traced ? "traced" : "full"},
+                {"sets", q.x2 ? "two" : "one"},
+                {"rows", number(q.n2)},
+                {"columns", number(q.n1)},
+                {"outputs", number(q.outputs)},
+                {"tile", number(tile_examples(plan))},
+                {"method", method == Method::structured ? "structured" : "jacobian_contraction"},
+                {"network", network(plan)},
+                {"params", parameters(q.params)}};
   if (q.x2) fields.emplace_back("x2", examples(*q.x2));
   fields.emplace_back(q.x2 ? "x1" : "x", examples(q.x1));
   add_build(fields);
@@ -134,13 +142,17 @@ template <class T> void write_tiles(const Question<T>& q, const GramPlan& plan, 
       throw;
     }
   };
-  if (!run_gram(plan, autodiff::detail::views<T>(q.params), q.x1.data(), q.n1, q.x2 ? q.x2->data() : nullptr, q.x2 ? q.n2 : 0, TileSink<T>{wanted, take}, q.options)) fail_not_finite(q);
+  const T* const x2 = q.x2 ? q.x2->data() : nullptr;
+  const bool finite = run_gram(plan, autodiff::detail::views<T>(q.params), q.x1.data(), q.n1, x2, q.x2 ? q.n2 : 0, TileSink<T>{wanted, take}, q.options);
+  if (!finite) fail_not_finite(q);
 }
 
 template <class T> void check_memory(const Question<T>& q, const GramPlan& plan) {
   const Index side = tile_examples(plan) * q.R();
   const std::size_t bytes = gram_bytes<T>(plan, q.n1, q.x2 ? q.n2 : 0) + static_cast<std::size_t>(thread_count() * side * side) * sizeof(T);
-  if (q.options.max_memory && bytes > q.options.max_memory) fail<NumericalError>("{}: {} bytes are needed, Options::max_memory is {}; use fewer examples, the traced kernel, or ntk::Operator", q.operation, bytes, q.options.max_memory);
+  if (q.options.max_memory && bytes > q.options.max_memory)
+    fail<NumericalError>("{}: {} bytes are needed, Options::max_memory is {}; use fewer examples, the traced kernel, or ntk::Operator", q.operation, bytes,
+                         q.options.max_memory);
 }
 
 template <class T> StoredKernel<T> on_disk(const std::filesystem::path& path, Question<T> q) {
@@ -153,7 +165,7 @@ template <class T> StoredKernel<T> on_disk(const std::filesystem::path& path, Qu
   while (true) {
     if (std::error_code unknown; std::filesystem::exists(path, unknown)) {
       const TileFile whole = TileFile::open(q.operation, path);
-      if (whole.fields() != fields) fail<StructureError>("{}: '{}' was made from something else: {}; remove it, or take another name", q.operation, path.string(), differences(whole.fields(), fields));
+      if (whole.fields() != fields) fail<StructureError>("{}: '{}' {}", q.operation, path.string(), made_from_something_else(whole.fields(), fields));
       return StoredKernel<T>(path);
     }
     TileFile file = TileFile::take_up(q.operation, partial, fields);
@@ -169,7 +181,8 @@ template <class T> StoredKernel<T> on_disk(const std::filesystem::path& path, Qu
 template <class T> const T* read_tile(const TileFile& file, Index i, Index j, Record& record) {
   const T* const values = values_of<T>(record, file.layout(), i, j);
   if (!file.read(i, j, record.data()))
-    fail<StructureError>("StoredKernel: '{}' is damaged: the checksum of tile ({}, {}) is not that of its bytes; remove the file, and compute it again", file.path().string(), i, j);
+    fail<StructureError>("StoredKernel: '{}' is damaged: the checksum of tile ({}, {}) is not that of its bytes; remove the file, and compute it again",
+                         file.path().string(), i, j);
   return values;
 }
 
@@ -198,7 +211,8 @@ template <class T> void place_tile(const TileFile& file, Index i, Index j, T* to
 template <Scalar T> StoredKernel<T>::StoredKernel(const std::filesystem::path& path) : file_(std::make_shared<const TileFile>(TileFile::open("StoredKernel", path))) {
   for (const auto& [key, value] : file_->fields()) made_from_ += key + " " + value + "\n";
   if (const std::string_view type = file_->field("type"); type != type_name<T>())
-    fail<StructureError>("StoredKernel: '{}' holds numbers of type '{}', asked for are '{}'; open it as StoredKernel<{}>", path.string(), type, type_name<T>(), type == "<f4" ? "float" : "double");
+    fail<StructureError>("StoredKernel: '{}' holds numbers of type '{}', asked for are '{}'; open it as StoredKernel<{}>", path.string(), type, type_name<T>(),
+                         type == "<f4" ? "float" : "double");
 }
 
 template <Scalar T> Index StoredKernel<T>::rows() const { return file_->layout().rows; }
@@ -246,7 +260,8 @@ template <Scalar T> TracedKernel<T> StoredKernel<T>::traced() const {
 template <Scalar T> Array<T> StoredKernel<T>::operator()(const Array<T>& v) const {
   const TileLayout& l = file_->layout();
   const Index side = l.tile * l.R(), n = l.columns * l.R(), k = v.shape().rank() == 2 ? v.shape()[1] : 1;
-  if (v.shape() != Shape{n} && v.shape() != Shape{n, k}) fail<ShapeError>("StoredKernel: a kernel [{},{}] cannot be multiplied with {}; [{}] or [{},k] is needed", l.rows * l.R(), n, v.shape(), n, n);
+  if (v.shape() != Shape{n} && v.shape() != Shape{n, k})
+    fail<ShapeError>("StoredKernel: a kernel [{},{}] cannot be multiplied with {}; [{}] or [{},k] is needed", l.rows * l.R(), n, v.shape(), n, n);
   check_finite("StoredKernel", "v", v);
   Array<T> sum(v.shape().with(0, l.rows * l.R()));
   if (sum.size() == 0) return sum;

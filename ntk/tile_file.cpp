@@ -28,7 +28,6 @@ constexpr Index page = 4096;  // a header has whole ones
 constexpr std::size_t checksum_digits = 16;
 constexpr std::uint64_t tile_mark = 0x454C49544B544E4C;  // "LNTKTILE"
 
-std::string hex(std::uint64_t v) { return fmt::format("{:016x}", v); }
 std::uint64_t checksum_of(std::string_view text) {
   Checksum sum;
   sum.add(text);
@@ -38,12 +37,12 @@ std::uint64_t checksum_of(std::string_view text) {
 // First line "linnet kernel 1 4096", then the fields, then blanks up to a checksum of all before it.
 std::string header_text(const Fields& fields) {
   std::string lines;
-  for (const auto& [key, value] : fields) lines += key + " " + value + "\n";
+  for (const auto& [key, value] : fields) lines += fmt::format("{} {}\n", key, value);
   const Index first = 22, whole = (first + static_cast<Index>(lines.size() + checksum_digits) + 2 + page - 1) / page * page;
   std::string text = fmt::format("linnet kernel {} {}\n", version, whole);
   text += lines;
   text.resize(static_cast<std::size_t>(whole) - checksum_digits - 1, ' ');
-  return text + hex(checksum_of(text)) + "\n";
+  return text + fmt::format("{:016x}\n", checksum_of(text));
 }
 
 std::string reason(int error) { return std::generic_category().message(error); }
@@ -83,7 +82,7 @@ bool TileLayout::sound() const {
 
 // ---- fields
 
-std::string differences(const Fields& there, const Fields& here) {
+std::string made_from_something_else(const Fields& there, const Fields& here) {
   std::map<std::string, std::string> now(here.begin(), here.end());
   std::vector<std::string> all;
   for (const auto& [key, value] : there) {
@@ -94,13 +93,13 @@ std::string differences(const Fields& there, const Fields& here) {
   }
   for (const auto& [key, value] : here)
     if (now.contains(key)) all.push_back(fmt::format("{} (none, here {})", key, value));
-  return fmt::format("{}", fmt::join(all, ", "));
+  return fmt::format("was made from something else: {}; remove it, or take another name", fmt::join(all, ", "));
 }
 
 std::string_view TileFile::field(std::string_view key) const {
   for (const auto& [k, v] : fields_)
     if (k == key) return v;
-  refuse(fmt::format("its header has no line '{}'", key));
+  refuse(fmt::format("is damaged: its header has no line '{}'", key));
 }
 
 // ---- opening
@@ -109,7 +108,12 @@ TileFile::~TileFile() {
   if (descriptor_ >= 0) ::close(descriptor_);
 }
 TileFile::TileFile(TileFile&& other) noexcept
-    : operation_(std::move(other.operation_)), path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)), layout_(other.layout_), fields_(std::move(other.fields_)), identity_(other.identity_) {}
+    : operation_(std::move(other.operation_)),
+      path_(std::move(other.path_)),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      layout_(other.layout_),
+      fields_(std::move(other.fields_)),
+      identity_(other.identity_) {}
 
 void TileFile::refuse(const std::string& what) const { fail<StructureError>("{}: '{}' {}", operation_, path_.string(), what); }
 void TileFile::cannot(const std::string& what, int error) const { fail<StructureError>("{}: '{}' cannot be {}: {}", operation_, path_.string(), what, reason(error)); }
@@ -141,7 +145,8 @@ void TileFile::write_at(const void* from, std::size_t n, Index at) const {
 bool TileFile::read_header() {
   std::array<char, 64> start{};
   const Index came = read_at(start.data(), start.size(), 0);
-  const std::string_view first = std::string_view(start.data(), static_cast<std::size_t>(came)).substr(0, std::string_view(start.data(), static_cast<std::size_t>(came)).find('\n'));
+  std::string_view first(start.data(), static_cast<std::size_t>(came));
+  first = first.substr(0, first.find('\n'));
   constexpr std::string_view name = "linnet kernel ";
   if (!first.starts_with(name)) return false;
   const std::string_view numbers = first.substr(name.size());
@@ -149,11 +154,12 @@ bool TileFile::read_header() {
   Index of_version = 0, length = 0;
   if (!number_of(numbers.substr(0, blank), of_version)) refuse("is damaged: its first line is no kernel file's");
   if (of_version != version) refuse(fmt::format("is of version {} of the format, this library reads version {}", of_version, version));
-  if (blank == numbers.npos || !number_of(numbers.substr(blank + 1), length) || length < page || length % page || length > 64 * page) refuse("is damaged: its first line does not say how long the header is");
+  if (blank == numbers.npos || !number_of(numbers.substr(blank + 1), length) || length < page || length % page || length > 64 * page)
+    refuse("is damaged: its first line does not say how long the header is");
   std::string text(static_cast<std::size_t>(length), '\0');
   if (read_at(text.data(), text.size(), 0) != length) return false;
   const std::size_t end = text.size() - checksum_digits - 1;
-  if (text.substr(end) != hex(checksum_of(std::string_view(text).substr(0, end))) + "\n") refuse("is damaged: its header is not the one that was written");
+  if (text.substr(end) != fmt::format("{:016x}\n", checksum_of(std::string_view(text).substr(0, end)))) refuse("is damaged: its header is not the one that was written");
   identity_ = checksum_of(text);
   layout_.header = length;
   fields_.clear();
@@ -171,9 +177,13 @@ bool TileFile::read_header() {
   layout_.columns = number("columns");
   layout_.outputs = number("outputs");
   layout_.tile = number("tile");
-  layout_.traced = field("layout") == "traced";
-  layout_.symmetric = field("sets") == "one";
-  layout_.width = field("type") == "<f4" ? 4 : 8;
+  const auto first_of = [&](std::string_view key, std::string_view first, std::string_view second) {
+    if (field(key) != first && field(key) != second) refuse(fmt::format("is damaged: '{} {}' in its header is neither {} nor {}", key, field(key), first, second));
+    return field(key) == first;
+  };
+  layout_.traced = first_of("layout", "traced", "full");
+  layout_.symmetric = first_of("sets", "one", "two");
+  layout_.width = first_of("type", "<f4", "<f8") ? 4 : 8;
   if (!layout_.sound()) refuse("is damaged: there is no kernel of the extents in its header");
   return true;
 }
@@ -216,7 +226,7 @@ TileFile TileFile::take_up(const char* operation, const std::filesystem::path& p
     if (::fsync(file.descriptor_) != 0) file.cannot("written", errno);
   }
   if (!file.read_header()) file.refuse("is no kernel file, and is not written over; remove it, or take another name");
-  if (file.fields_ != fields) file.refuse("was made from something else: " + differences(file.fields_, fields) + "; remove it, or take another name");
+  if (file.fields_ != fields) file.refuse(made_from_something_else(file.fields_, fields));
   file.reserve(there);
   return file;
 }
@@ -265,7 +275,7 @@ bool TileFile::read(Index i, Index j, std::uint64_t* record) const {
 
 void TileFile::finish(const std::filesystem::path& to) {
   if (::fsync(descriptor_) != 0) cannot("written", errno);
-  if (::rename(path_.c_str(), to.c_str()) != 0) cannot("renamed to '" + to.string() + "'", errno);
+  if (::rename(path_.c_str(), to.c_str()) != 0) cannot(fmt::format("renamed to '{}'", to.string()), errno);
   const std::filesystem::path folder = to.has_parent_path() ? to.parent_path() : std::filesystem::path(".");
   if (const int directory = ::open(folder.c_str(), O_RDONLY | O_CLOEXEC); directory >= 0) {  // the name too; not every file system can
     ::fsync(directory);

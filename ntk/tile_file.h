@@ -1,4 +1,5 @@
-// A kernel file: its header, where its tiles are, and how they are read and written. docs/kernel_file.md has the format. store.cpp says what goes in. Not installed.
+// A kernel file: its header, where its tiles are, and how they are read and written. docs/kernel_file.md has the format. store.cpp says what goes in. Not
+// installed.
 #pragma once
 
 #include "linnet/autodiff/shape.h"
@@ -45,8 +46,8 @@ class TileFile {
  public:
   // Opens a whole file to read. StructureError: none, no kernel file, a damaged header, or not as long as it says.
   static TileFile open(const char* operation, const std::filesystem::path& file);
-  // Begins a file, or takes up the one that is there, to write to; no other process can while it is open. StructureError: one made from something else, with what
-  // differs; no kernel file; another process has it; no place for it.
+  // Begins a file, or takes up the one that is there, to write to; no other process can while it is open. StructureError: one made from something else, with
+  // what differs; no kernel file; another process has it; no place for it.
   static TileFile take_up(const char* operation, const std::filesystem::path& file, const Fields& fields);
   ~TileFile();
   TileFile(TileFile&&) noexcept;
@@ -83,7 +84,7 @@ class TileFile {
   std::uint64_t identity_ = 0;  // the header's checksum, which is in every tile
 };
 
-// What differs between two headers: "x (00ab…, here 12cd…), rows (100, here 90)".
-std::string differences(const Fields& there, const Fields& here);
+// What differs between two headers: "was made from something else: x (00ab…, here 12cd…), rows (100, here 90); …", and what to do.
+std::string made_from_something_else(const Fields& there, const Fields& here);
 
 }  // namespace linnet::ntk

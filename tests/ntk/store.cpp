@@ -49,6 +49,36 @@ std::string bytes_of(const fs::path& file) {
 void write_bytes(const fs::path& file, const std::string& bytes) { std::ofstream(file, std::ios::binary) << bytes; }
 fs::path partial(const fs::path& file) { return file.string() + ".partial"; }
 
+// What docs/kernel_file.md says, written anew.
+std::uint64_t word_of(const std::string& bytes, std::size_t at) {
+  std::uint64_t w;
+  std::memcpy(&w, bytes.data() + at, 8);
+  return w;
+}
+std::uint64_t checksum_of(const std::string& bytes, std::size_t first, std::size_t n) {
+  std::uint64_t h = 0x6C696E6E65740001;
+  const std::string padded = bytes.substr(first, n) + std::string(7, '\0');
+  for (std::size_t i = 0; i < n + 8; i += 8) {
+    constexpr std::uint64_t odd = 0x9E3779B97F4A7C15;
+    std::uint64_t w = (i == 0 ? n : word_of(padded, i - 8)) * odd;
+    w = (w ^ (w >> 32)) * odd;
+    h = (h ^ w ^ (w >> 29)) * odd;
+    h ^= h >> 32;
+  }
+  return h;
+}
+// The file with another text for a part of its header, which has its checksum again.
+std::string with_header(std::string file, const std::string& part, const std::string& instead) {
+  std::string text = file.substr(0, 4096 - 17);
+  const std::size_t at = text.find(part);
+  REQUIRE(at != text.npos);
+  text.replace(at, part.size(), instead);
+  text.resize(4096 - 17, ' ');
+  char sum[18];
+  std::snprintf(sum, sizeof sum, "%016llx\n", static_cast<unsigned long long>(checksum_of(text, 0, text.size())));
+  return text + sum + file.substr(4096);
+}
+
 // A file cut short by cancelling after the first tile: its .partial is left.
 void cancel(const fs::path& file, const Network& net, const Array<double>& x) {
   const ntk::Options options{.progress = [](const Progress&) { return false; }};
@@ -205,23 +235,8 @@ TEST_CASE("the bytes are those that docs/kernel_file.md describes") {
   const Array<float> x = as<float>(examples(net, 2, 1));
   const Array<float> kernel = ntk::full_on_disk(folder / "k", net.f, as<float>(net.params), x).matrix();
   const std::string file = bytes_of(folder / "k");
-  const auto word = [&](std::size_t at) {
-    std::uint64_t w;
-    std::memcpy(&w, file.data() + at, 8);
-    return w;
-  };
-  const auto step = [](std::uint64_t h, std::uint64_t w) {
-    constexpr std::uint64_t odd = 0x9E3779B97F4A7C15;
-    w = w * odd;
-    w = (w ^ (w >> 32)) * odd;
-    h = (h ^ w ^ (w >> 29)) * odd;
-    return h ^ (h >> 32);
-  };
-  const auto checksum = [&](std::size_t first, std::size_t n) {  // of whole words
-    std::uint64_t h = step(0x6C696E6E65740001, n);
-    for (std::size_t i = 0; i < n; i += 8) h = step(h, n - i < 8 ? word(first + i) & ((std::uint64_t{1} << 8 * (n - i)) - 1) : word(first + i));
-    return h;
-  };
+  const auto word = [&](std::size_t at) { return word_of(file, at); };
+  const auto checksum = [&](std::size_t first, std::size_t n) { return checksum_of(file, first, n); };
   REQUIRE(file.size() == 4096 + 64 + 64);
   CHECK(file.starts_with("linnet kernel 1 4096\ntype <f4\n"));
   CHECK(std::stoull(file.substr(4096 - 17, 16), nullptr, 16) == checksum(0, 4096 - 17));
@@ -425,6 +440,23 @@ TEST_CASE("what is no kernel file, or not a whole one, is refused and not writte
   CHECK(opened() == open + "is damaged: its first line does not say how long the header is");
   write_bytes(file, whole.substr(0, 100) + "?" + whole.substr(101));
   CHECK(opened() == open + "is damaged: its header is not the one that was written");
+  const auto altered = [&](const std::string& part, const std::string& instead) {
+    write_bytes(file, with_header(whole, part, instead));
+    return opened();
+  };
+  CHECK(altered("rows 40\n", "rows 40\n") == "no error");
+  CHECK(altered("rows 40\n", "") == open + "is damaged: its header has no line 'rows'");
+  CHECK(altered("rows 40\n", "rows 4x\n") == open + "is damaged: 'rows 4x' in its header is no number");
+  CHECK(altered("rows 40\n", "rows 30\n") == open + "is damaged: there is no kernel of the extents in its header");
+  CHECK(altered("sets one\nrows 40\ncolumns 40\n", "sets two\nrows 1000000000000\ncolumns 1000000000000\n") == open + "is damaged: there is no kernel of the extents in its header");
+  for (const char* wrong : {"tile 0\n", "tile -1\n", "tile 9223372036854775807\n"}) CHECK(altered("tile 38\n", wrong) == open + "is damaged: there is no kernel of the extents in its header");
+  CHECK(altered("rows 40\n", "rows 99999999999999999999\n") == open + "is damaged: 'rows 99999999999999999999' in its header is no number");
+  CHECK(altered("type <f8", "type <i8") == open + "is damaged: 'type <i8' in its header is neither <f4 nor <f8");
+  CHECK(altered("sets one", "sets none") == open + "is damaged: 'sets none' in its header is neither one nor two");
+  CHECK(altered("layout full", "layout flat") == open + "is damaged: 'layout flat' in its header is neither traced nor full");
+  CHECK(altered("tile 38", "tile 37").starts_with(open + "is damaged: it has "));
+  write_bytes(file, with_header(whole, "x ", "y "));  // tiles of another file
+  CHECK(message<StructureError>([&] { StoredKernel<double>(file).tile(0, 0); }) == open + "is damaged: the checksum of tile (0, 0) is not that of its bytes; remove the file, and compute it again");
   write_bytes(file, whole);
   CHECK(message<StructureError>([&] { StoredKernel<float> store(file); }) == open + "holds numbers of type '<f8', asked for are '<f4'; open it as StoredKernel<double>");
 }
@@ -490,6 +522,13 @@ TEST_CASE("a full disk is told of, leaves no file under the final name, and what
     CHECK_THROWS_AS(StoredKernel<double>(folder / "whole").save_npy(folder / "k.npy"), StructureError);
     CHECK_FALSE(fs::exists(folder / "k.npy"));
   }
+  const ntk::Options options{.progress = [&](const Progress&) {  // what is in the way of the name
+    fs::create_directory(folder / "k");
+    return true;
+  }};
+  CHECK(message<StructureError>([&] { ntk::full_on_disk(folder / "k", net.f, net.params, x, options); }) ==
+        "ntk::full_on_disk: '" + partial(folder / "k").string() + "' cannot be renamed to '" + (folder / "k").string() + "': Is a directory");
+  fs::remove(folder / "k");
   ntk::full_on_disk(folder / "k", net.f, net.params, x);
   CHECK(bytes_of(folder / "k") == expected);
 }
