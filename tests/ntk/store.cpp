@@ -3,6 +3,7 @@
 
 #include "linnet/autodiff/config.h"
 #include "linnet/autodiff/npy.h"
+#include "linnet/tests/rounds.h"
 
 #include <doctest/doctest.h>
 
@@ -310,8 +311,9 @@ TEST_CASE("50 of 50 processes killed at any moment are taken up to the same bits
   const std::string expected = bytes_of(folder / "whole");
   REQUIRE(bytes_of(folder / "first") == expected);
   Draw draw(50);
+  const int n = rounds::repeats(50);
   int equal = 0, cut = 0;
-  for (int round = 0; round < 50; ++round) {
+  for (int round = 0; round < n; ++round) {
     const fs::path file = folder / "k";
     fs::remove(file);
     fs::remove(partial(file));
@@ -320,9 +322,9 @@ TEST_CASE("50 of 50 processes killed at any moment are taken up to the same bits
     ntk::full_on_disk(file, net.f, net.params, x);
     equal += bytes_of(file) == expected;
   }
-  CHECK(equal == 50);
-  CHECK(cut > 0);
-  MESSAGE(cut << " of 50 were cut in the middle");
+  CHECK(equal == n);
+  if (n == 50) CHECK(cut > 0);
+  MESSAGE(cut << " of " << n << " were cut in the middle");
 }
 
 TEST_CASE("20 of 20 flipped bits are found, and mended where the file is not whole yet") {
