@@ -1,9 +1,10 @@
-// Threefry 2x32 (Salmon et al. 2011, 20 rounds) on counters 0, 1, 2, …, laid out as JAX does; uniforms from the top bits, normals by the
+// Threefry (kernels/threefry.h) on counters 0, 1, 2, …, laid out as JAX does; uniforms from the top bits, normals by the
 // inverse of erf. Every number depends on its own counter alone, so blocks of counters may run in any thread.
 #include "linnet/nn/random.h"
 
 #include "linnet/autodiff/fail.h"
 #include "linnet/autodiff/kernels/parallel.h"
+#include "linnet/autodiff/kernels/threefry.h"
 
 #include <algorithm>
 #include <bit>
@@ -22,21 +23,6 @@ using Word = std::uint32_t;
 
 constexpr Index block = 4096;  // pairs of words of one item
 
-template <int... Rotations> void rounds(Word& a, Word& b) {
-  ((a += b, b = std::rotl(b, Rotations) ^ a), ...);
-}
-
-std::array<Word, 2> threefry(const Key& key, Word a, Word b) {
-  const std::array<Word, 3> k{key.words[0], key.words[1], key.words[0] ^ key.words[1] ^ 0x1BD11BDAu};
-  a += k[0], b += k[1];
-  rounds<13, 15, 26, 6>(a, b), a += k[1], b += k[2] + 1;
-  rounds<17, 29, 16, 24>(a, b), a += k[2], b += k[0] + 2;
-  rounds<13, 15, 26, 6>(a, b), a += k[0], b += k[1] + 3;
-  rounds<17, 29, 16, 24>(a, b), a += k[1], b += k[2] + 4;
-  rounds<13, 15, 26, 6>(a, b), a += k[2], b += k[0] + 5;
-  return {a, b};
-}
-
 // The words of n values of `each` words. Checked before there is memory for them.
 Index words(const char* operation, Index n, Index each) {
   constexpr Index most = std::numeric_limits<Word>::max();
@@ -51,7 +37,7 @@ template <class F> void for_pairs(const Key& key, Index n, F f) {
   const Index half = (n + 1) / 2;
   autodiff::parallel_for((half + block - 1) / block, [&](Index item) {
     for (Index i = item * block, end = std::min(half, i + block); i < end; ++i) {
-      const auto [a, b] = threefry(key, static_cast<Word>(i), static_cast<Word>(half + i < n ? half + i : 0));
+      const auto [a, b] = autodiff::threefry(key.words, static_cast<Word>(i), static_cast<Word>(half + i < n ? half + i : 0));
       f(i, a, b);
     }
   });
