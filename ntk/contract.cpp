@@ -106,11 +106,13 @@ template <class T> struct Contractor {
     w.cut.run(cut_in, cut_out);
   }
 
-  Side<T> evaluate(const T* x, Index n) const {
+  // Examples [first, last) of `total`, in the chunks that they are in when all are evaluated: their bits depend on no panel.
+  Side<T> evaluate(const T* x, Index total, Index first, Index last) const {
+    const Index chunk = chunk_size(total), from = first / chunk * chunk, n = std::min(total, (last + chunk - 1) / chunk * chunk) - from, chunks = (n + chunk - 1) / chunk;
+    if (from > 0) x += from * plan.primal->shape(plan.n_params).size();
     Side<T> side;
     side.n = n;
     const Targets to = allocate(side, x);
-    const Index chunk = chunk_size(n), chunks = (n + chunk - 1) / chunk;
     Buffer<T> unit(static_cast<std::size_t>(chunk * O * O), T(0));
     for (Index i = 0; i < chunk * O; ++i) unit[static_cast<std::size_t>(i * O + i % O)] = 1;
     std::vector<std::map<Index, std::unique_ptr<Worker>>> pool(static_cast<std::size_t>(thread_count()));
@@ -124,6 +126,9 @@ template <class T> struct Contractor {
       run_chunk(*w, first, x, unit.data(), side, to);
     };
     parallel_for(chunks, item, constant ? 1 : chunks);
+    pool.clear();
+    for (std::size_t i = 0; i < side.value.size(); ++i) side.value[i] += first_row(static_cast<int>(i), first - from) * plan.values[i].width;
+    side.n = last - first;
     join_positions(side);
     pack(side);
     return side;
@@ -319,43 +324,55 @@ template <class T> struct Contractor {
     }
   }
 
-  // Without x1 (n1 is 0; where there are no features there is no pointer) of x2 with itself.
-  bool run(const T* x2, Index n2, const T* x1, Index n1, T* out, const TileSink<T>* sink, const ProgressFunction& progress) const {
-    const Side<T> rows = evaluate(x2, n2);
-    std::optional<Side<T>> other;
-    if (n1) other = evaluate(x1, n1);
-    const Side<T>& columns = other ? *other : rows;
-    const std::vector<Buffer<T>> light = all_lefts(rows, columns);
-    const Index down = (n2 + tile - 1) / tile, across = (columns.n + tile - 1) / tile, ld = columns.n * R;
-    std::vector<std::array<Index, 2>> pairs;
-    for (Index i = down - 1; i >= 0; --i)
-      for (Index j = 0; j < (other ? across : i + 1); ++j) pairs.push_back({i, j});
-    Reporter reporter("ntk", progress, "kernel tiles", pairs.size());
+  // Without x1 (n1 is 0; where there are no features there is no pointer) of x2 with itself. By pairs of panels, of so many tiles.
+  bool run(const T* x2, Index n2, const T* x1, Index n1, Index panel, T* out, const TileSink<T>* sink, const ProgressFunction& progress) const {
+    const bool symmetric = n1 == 0;
+    const Index columns = symmetric ? n2 : n1, down = tiles(n2), across = tiles(columns), width = panel * tile;
+    Reporter reporter("ntk", progress, "kernel tiles", static_cast<std::size_t>(symmetric ? down * (down + 1) / 2 : down * across));
     std::atomic<bool> finite{true};
-    parallel_for(static_cast<Index>(pairs.size()), [&](Index k) {
-      if (reporter.cancelled()) return;
-      const auto [i, j] = pairs[static_cast<std::size_t>(k)];
-      if (sink && !sink->wanted(i, j)) return reporter.done();
-      const Tile at{i, j, i * tile, std::min(n2, (i + 1) * tile), j * tile, std::min(columns.n, (j + 1) * tile)};
-      thread_local Buffer<T> acc;
-      const Index la = padded(at.columns(R), Block<T>::wide);
-      acc.resize(static_cast<std::size_t>(padded(at.rows(R), Block<T>::high) * la));
-      contract(rows, columns, light, at, acc.data(), la);
-      bool whole = true;
-      for (Index e = 0; e < at.rows(R); ++e)  // of a diagonal tile the stored half
-        if (first_not_finite(std::span<const T>(acc.data() + e * la, static_cast<std::size_t>(!other && i == j ? e + 1 : at.columns(R)))) >= 0) whole = false;
-      if (!whole) finite = false;
-      if (out) store(at, !other, acc.data(), la, out, ld);
-      reporter.done(sink && whole ? sink->take(i, j, acc.data(), la) : 0);
-    });
+    for (Index i = (down - 1) / panel; i >= 0; --i) {
+      const Side<T> x = evaluate(x2, n2, i * width, std::min(n2, (i + 1) * width));
+      for (Index j = symmetric ? i : (across - 1) / panel; j >= 0 && !reporter.cancelled(); --j) {
+        std::optional<Side<T>> other;
+        if (!symmetric || j != i) other = evaluate(symmetric ? x2 : x1, columns, j * width, std::min(columns, (j + 1) * width));
+        if (!run_panels(x, i * panel, other ? *other : x, j * panel, symmetric, out, columns * R, sink, reporter)) finite = false;
+      }
+    }
     reporter.finish();
     return finite;
   }
 
+  // The tile pairs of two panels, which begin with these tiles.
+  bool run_panels(const Side<T>& rows, Index tile0, const Side<T>& columns, Index tile1, bool symmetric, T* out, Index ld, const TileSink<T>* sink, Reporter& reporter) const {
+    const std::vector<Buffer<T>> light = all_lefts(rows, columns);
+    std::vector<std::array<Index, 2>> pairs;
+    for (Index i = tiles(rows.n) - 1; i >= 0; --i)
+      for (Index j = 0; j < (&rows == &columns ? i + 1 : tiles(columns.n)); ++j) pairs.push_back({i, j});
+    std::atomic<bool> finite{true};
+    parallel_for(static_cast<Index>(pairs.size()), [&](Index k) {
+      if (reporter.cancelled()) return;
+      const auto [i, j] = pairs[static_cast<std::size_t>(k)];
+      if (sink && !sink->wanted(tile0 + i, tile1 + j)) return reporter.done();
+      const Tile at{i, j, i * tile, std::min(rows.n, (i + 1) * tile), j * tile, std::min(columns.n, (j + 1) * tile)};
+      thread_local Buffer<T> acc;
+      const Index la = padded(at.columns(R), Block<T>::wide);
+      acc.resize(static_cast<std::size_t>(padded(at.rows(R), Block<T>::high) * la));
+      contract(rows, columns, light, at, acc.data(), la);
+      const bool diagonal = &rows == &columns && i == j;
+      bool whole = true;
+      for (Index e = 0; e < at.rows(R); ++e)  // of a diagonal tile the stored half
+        if (first_not_finite(std::span<const T>(acc.data() + e * la, static_cast<std::size_t>(diagonal ? e + 1 : at.columns(R)))) >= 0) whole = false;
+      if (!whole) finite = false;
+      if (out) store(at, (tile0 * tile + at.i0) * R, (tile1 * tile + at.j0) * R, symmetric, diagonal, acc.data(), la, out, ld);
+      reporter.done(sink && whole ? sink->take(tile0 + i, tile1 + j, acc.data(), la) : 0);
+    });
+    return finite;
+  }
+  Index tiles(Index n) const { return (n + tile - 1) / tile; }
+
   // The other triangle is a copy, made while the tile is hot: symmetric in bits.
-  void store(const Tile& at, bool symmetric, const T* acc, Index la, T* out, Index ld) const {
-    const Index r = at.rows(R), c = at.columns(R), row0 = at.i0 * R, column0 = at.j0 * R;
-    const bool diagonal = symmetric && at.i == at.j;
+  void store(const Tile& at, Index row0, Index column0, bool symmetric, bool diagonal, const T* acc, Index la, T* out, Index ld) const {
+    const Index r = at.rows(R), c = at.columns(R);
     for (Index e = 0; e < r; ++e) std::copy_n(acc + e * la, diagonal ? e + 1 : c, out + (row0 + e) * ld + column0);
     if (!symmetric) return;
     constexpr Index block = 16;
@@ -364,39 +381,115 @@ template <class T> struct Contractor {
         for (Index f = f0; f < std::min(c, f0 + block); ++f)
           for (Index e = std::max(e0, diagonal ? f + 1 : 0); e < std::min(r, e0 + block); ++e) out[(column0 + f) * ld + row0 + e] = acc[e * la + f];
   }
+
+  // ---- memory
+  // Bytes of one side of so many examples, `total` in all: what stays, and while it is evaluated.
+  struct SideBytes {
+    double kept = 0, evaluating = 0;
+  };
+  SideBytes side_bytes(Index n, Index total) const {
+    SideBytes b;
+    const Index chunk = chunk_size(total), most = std::min(total, padded(n + (n < total ? chunk : 0), chunk));  // a panel may begin and end within a chunk
+    std::vector<double> packed(plan.values.size(), 0);
+    const auto pack = [&](int v, Index outputs, Index height) {
+      if (v < 0) return;
+      const Packed<T> p = Packed<T>::planned(n * outputs, value(v).width * (value(v).varies == Varies::both ? O / outputs : 1), height);
+      packed[static_cast<std::size_t>(v)] = static_cast<double>(p.tiles() * (padded(p.tile, Block<T>::high) + padded(p.tile, Block<T>::wide)) * p.depth);
+    };
+    for (const auto& t : plan.terms) {
+      if (!t.packed) continue;
+      for (const int v : {t.a, t.b}) pack(v, R, tile * R);
+      for (const auto& pair : t.left)
+        for (const int v : pair) pack(v, 1, R > 1 ? light_tile : tile);
+    }
+    for (std::size_t i = 0; i < plan.values.size(); ++i) {
+      const auto [varies, S, W] = plan.values[i];
+      const int source = plan.cut->outputs[i];
+      const bool given = source > 0 && source < plan.cut->n_inputs() && plan.residuals[static_cast<std::size_t>(source - 1)].input >= 0;
+      if (!given) b.evaluating += static_cast<double>(lanes(varies, most) * S * W);
+      b.kept += packed[i] + (plan.traced && varies == Varies::both && S > 1 ? static_cast<double>(n * O * S * W) : 0);
+    }
+    b.kept += b.evaluating;
+    const Index workers = std::min<Index>(thread_count(), (most + chunk - 1) / chunk);
+    b.evaluating += static_cast<double>(chunk * O * O) + static_cast<double>(workers) * worker_size(chunk);
+    b.kept *= sizeof(T);
+    b.evaluating *= sizeof(T);
+    return b;
+  }
+  double worker_size(Index m) const {
+    std::vector<Varies> primal(static_cast<std::size_t>(plan.n_params), Varies::nothing), cut{Varies::both};
+    primal.push_back(Varies::examples);
+    for (const auto& r : plan.residuals) cut.push_back(r.varies);
+    double size = static_cast<double>(make_plan(*plan.primal, primal, {m, O}).arena + make_plan(*plan.cut, cut, {m, O}).arena);
+    for (std::size_t i = 0; i < plan.residuals.size(); ++i) {
+      const int source = static_cast<int>(i) + 1;
+      const bool elsewhere = plan.residuals[i].input >= 0 || std::find(plan.cut->outputs.begin(), plan.cut->outputs.end(), source) != plan.cut->outputs.end();
+      if (!elsewhere) size += static_cast<double>(plan.cut->shape(source).size() * lanes(plan.residuals[i].varies, m));
+    }
+    return size;
+  }
+  // What a thread has while it contracts a tile pair.
+  double tile_size(Index n, Index m) const {
+    const double r = static_cast<double>(std::min(n, tile) * R), c = static_cast<double>(std::min(m, tile) * R);
+    double most = 0;
+    for (const auto& t : plan.terms) {
+      const double S = static_cast<double>(value(t.a).rows), U = static_cast<double>(value(t.b).rows);
+      double size = r * c;
+      if (t.plain && !t.packed) {
+        const double block = static_cast<double>(std::max<Index>(1, 512 / (R * std::max(value(t.a).rows, value(t.b).rows)))), o = static_cast<double>(R);
+        size = block * S * block * U * (2 + o * o);
+      } else if (!t.plain) {
+        size = r * S * c * U * (plan.traced ? static_cast<double>(O * O) : 1) * 2;
+      }
+      most = std::max(most, size);
+    }
+    return sizeof(T) * (r * c + std::max(most, plan.materialized.empty() ? 0 : r * c));
+  }
+  double light_bytes(Index n, Index m) const {
+    double size = 0;
+    for (const auto& t : plan.terms)
+      if (t.packed && R > 1) size += static_cast<double>(n) * static_cast<double>(m);
+    return sizeof(T) * size;
+  }
+  std::size_t bytes(Index n1, Index n2, Index panel) const {  // of panels of so many tiles
+    const Index rows = n2 ? n2 : n1, n = std::min(rows, panel * tile), m = std::min(n1, panel * tile);
+    const bool one = n2 == 0 && n == rows;  // a single side
+    const SideBytes x = side_bytes(n, rows), y = one ? SideBytes() : side_bytes(m, n1);
+    const double contracting = x.kept + y.kept + light_bytes(n, m) + static_cast<double>(thread_count()) * tile_size(n, m);
+    return static_cast<std::size_t>(std::max({x.evaluating, one ? 0 : x.kept + y.evaluating, contracting}));
+  }
 };
 
 }  // namespace
 
-template <Scalar T> bool run_gram(const GramPlan& plan, const Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, T* out, const Options& options) {
+template <Scalar T> bool run_gram(const GramPlan& plan, const Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, Index panel, T* out, const Options& options) {
   const Contractor<T> c{plan, params};
-  return n2 ? c.run(x2, n2, x1, n1, out, nullptr, options.progress) : c.run(x1, n1, nullptr, 0, out, nullptr, options.progress);
+  return n2 ? c.run(x2, n2, x1, n1, panel, out, nullptr, options.progress) : c.run(x1, n1, nullptr, 0, panel, out, nullptr, options.progress);
 }
-template <Scalar T> bool run_gram(const GramPlan& plan, const Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, const TileSink<T>& sink, const Options& options) {
+template <Scalar T> bool run_gram(const GramPlan& plan, const Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, Index panel, const TileSink<T>& sink, const Options& options) {
   const Contractor<T> c{plan, params};
-  return n2 ? c.run(x2, n2, x1, n1, nullptr, &sink, options.progress) : c.run(x1, n1, nullptr, 0, nullptr, &sink, options.progress);
+  return n2 ? c.run(x2, n2, x1, n1, panel, nullptr, &sink, options.progress) : c.run(x1, n1, nullptr, 0, panel, nullptr, &sink, options.progress);
 }
-template bool run_gram(const GramPlan&, const Views<float>&, const float*, Index, const float*, Index, float*, const Options&);
-template bool run_gram(const GramPlan&, const Views<double>&, const double*, Index, const double*, Index, double*, const Options&);
-template bool run_gram(const GramPlan&, const Views<float>&, const float*, Index, const float*, Index, const TileSink<float>&, const Options&);
-template bool run_gram(const GramPlan&, const Views<double>&, const double*, Index, const double*, Index, const TileSink<double>&, const Options&);
 Index tile_examples(const GramPlan& plan) { return Contractor<double>{plan, {}}.tile; }
 
-template <Scalar T> std::size_t gram_bytes(const GramPlan& plan, Index n1, Index n2) {
-  double values = 0;
-  std::vector<char> packed(plan.values.size(), 0);
-  for (const auto& t : plan.terms) {
-    if (!t.packed) continue;
-    for (const int v : {t.a, t.b}) packed[static_cast<std::size_t>(v)] = 1;
-    for (const auto& pair : t.left) for (const int v : pair) if (v >= 0) packed[static_cast<std::size_t>(v)] = 1;
-    if (!plan.traced) values += static_cast<double>(n1) * static_cast<double>(n2 ? n2 : n1);
+template <Scalar T> std::size_t gram_bytes(const GramPlan& plan, Index n1, Index n2, Index panel) { return n1 == 0 ? 0 : Contractor<T>{plan, {}}.bytes(n1, n2, panel); }
+
+template <Scalar T> Index panel_tiles(const GramPlan& plan, Index n1, Index n2, std::size_t room) {
+  const Contractor<T> c{plan, {}};
+  const Index all = std::max<Index>(1, c.tiles(std::max(n1, n2)));
+  for (Index panels = 1;; ++panels) {
+    const Index panel = (all + panels - 1) / panels;
+    if (panel == 1 || c.bytes(n1, n2, panel) <= room) return panel;
+    panels = std::max(panels, (all + panel - 2) / (panel - 1) - 1);  // on to the next smaller panel
   }
-  for (const Index n : {n1, n2})
-    for (std::size_t i = 0; i < plan.values.size(); ++i)  // packed values are there thrice: as rows, and for either side of a product
-      values += (packed[i] ? 3 : 1) * static_cast<double>(Lanes{n, plan.outputs}.count(plan.values[i].varies) * (n ? 1 : 0)) * static_cast<double>(plan.values[i].rows * plan.values[i].width);
-  return static_cast<std::size_t>(values * sizeof(T));
 }
-template std::size_t gram_bytes<float>(const GramPlan&, Index, Index);
-template std::size_t gram_bytes<double>(const GramPlan&, Index, Index);
+
+#define LINNET_INSTANTIATE(T)                                                                                                                                     \
+  template bool run_gram(const GramPlan&, const Views<T>&, const T*, Index, const T*, Index, Index, T*, const Options&);                                                 \
+  template bool run_gram(const GramPlan&, const Views<T>&, const T*, Index, const T*, Index, Index, const TileSink<T>&, const Options&);                                 \
+  template std::size_t gram_bytes<T>(const GramPlan&, Index, Index, Index);                                                                                       \
+  template Index panel_tiles<T>(const GramPlan&, Index, Index, std::size_t);
+LINNET_INSTANTIATE(float)
+LINNET_INSTANTIATE(double)
 
 }  // namespace linnet::ntk

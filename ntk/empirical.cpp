@@ -2,8 +2,12 @@
 
 #include "linnet/autodiff/fail.h"
 #include "linnet/autodiff/kernels/gemm.h"
+#include "linnet/autodiff/plan.h"
 #include "linnet/ntk/check.h"
 #include "linnet/ntk/gram.h"
+#include "linnet/ntk/memory.h"
+#include "linnet/ntk/parts.h"
+#include "linnet/ntk/plan.h"
 #include "linnet/ntk/progress.h"
 #include "linnet/ntk/question.h"
 
@@ -62,6 +66,7 @@ template <Scalar T> void check(Question<T>& q) {
       fail<ShapeError>("{}: x2 {} and x1 {} must agree in all axes but the leading one", q.operation, q.x2->shape(), q.x1.shape());
     output_shape(q.operation, q.f, shapes, q.x2->shape());
   }
+  q.memory = memory_limit(q.options);
   if (!q.options.independent) return;
   check_independent(q.operation, q.f, q.params, q.x1);
   if (q.x2) check_independent(q.operation, q.f, q.params, *q.x2);
@@ -69,11 +74,7 @@ template <Scalar T> void check(Question<T>& q) {
 
 namespace {
 
-template <class T> void check_memory(const Question<T>& q, std::size_t bytes) {
-  const std::size_t result = sizeof(T) * static_cast<std::size_t>(q.n2 * q.R() * q.n1 * q.R());
-  if (q.options.max_memory && bytes + result > q.options.max_memory)
-    fail<NumericalError>("{}: {} bytes are needed ({} of them the kernel), Options::max_memory is {}; use fewer examples, the traced kernel, or ntk::Operator", q.operation, bytes + result, result, q.options.max_memory);
-}
+constexpr Index vector_lanes = 32;  // cotangents that are pulled back at once
 
 Shape one_example(const Shape& x) { return x.with(0, 1); }
 
@@ -86,7 +87,7 @@ template <class T> void by_vector_products(const Question<T>& q, T* out) {
   }
   const auto f = [&](const Tree<Var>& p, const Var& x) { return q.f(p, x); };
   const auto onto = linearize(f, q.params, q.rows());
-  const Index O = q.outputs, R = q.R(), ld = q.n1 * R, group = q.options.independent ? 1 : q.n1, columns = std::min<Index>(group * O, 32);
+  const Index O = q.outputs, R = q.R(), ld = q.n1 * R, group = q.options.independent ? 1 : q.n1, columns = std::min<Index>(group * O, vector_lanes);
   Reporter reporter(q.operation, q.options.progress, "kernel columns", static_cast<std::size_t>(q.n1 / group));
   for (Index first = 0; first < q.n1; first += group) {
     const auto from = linearize(f, q.params, q.options.independent ? q.x1.rows(first, group) : q.x1);
@@ -113,11 +114,12 @@ template <class T> void by_vector_products(const Question<T>& q, T* out) {
       for (Index j = 0; j < i; ++j) out[j * ld + i] = out[i * ld + j];
 }
 
-// Floating-point operations of one example's forward pass, of a pull back of one cotangent, and of a push forward of one tangent.
+// Floating-point operations of one example's forward pass, of a pull back of one cotangent, and of a push forward of one tangent; and numbers in memory: residuals, and
+// what executors of several lanes plan.
 struct Sweeps {
-  double forward, backward, tangent;
+  double forward, backward, tangent, residuals = 0, backward_arena = 0, tangent_arena = 0;
 };
-Sweeps sweeps(const Apply& f, const Tree<Shape>& params, const Shape& example) {
+Sweeps sweeps(const Apply& f, const Tree<Shape>& params, const Shape& example, Index lanes = 0) {
   std::vector<Shape> shapes = autodiff::detail::shapes(params);
   Tape outer;
   std::vector<Var> p;
@@ -133,7 +135,26 @@ Sweeps sweeps(const Apply& f, const Tree<Shape>& params, const Shape& example) {
   const Program backward = tape.seal(g);
   std::vector<Var> kept = l.residuals;
   kept.push_back(l.out[0]);
-  return {cost(outer.seal(kept)).flops, cost(backward).flops, cost(*l.map).flops};
+  Sweeps s{0, cost(backward).flops, cost(*l.map).flops};
+  for (const Var& r : kept) s.residuals += static_cast<double>(r.shape().size());
+  s.forward = cost(outer.seal(kept)).flops;
+  if (lanes == 0) return s;
+  std::vector<Varies> of_cotangent(l.residuals.size(), Varies::nothing);
+  of_cotangent.push_back(Varies::directions);
+  s.backward_arena = static_cast<double>(make_plan(backward, of_cotangent, {1, lanes}).arena);
+  s.tangent_arena = static_cast<double>(make_plan(*l.map, std::vector<Varies>(p.size(), Varies::directions), {1, lanes}).arena);
+  return s;
+}
+
+// Numbers in flight of vector products besides the kernel.
+template <class T> double vector_product_numbers(const Question<T>& q) {
+  const Tree<Shape> shapes = shapes_of(q.params);
+  if (shapes.leaves().empty()) return 0;
+  const Index group = q.options.independent ? 1 : q.n1, lanes = std::min(group * q.outputs, vector_lanes);
+  const Sweeps onto = sweeps(q.f, shapes, q.rows().shape(), lanes), from = sweeps(q.f, shapes, q.x1.shape().with(0, group), lanes);
+  double of_params = 0;
+  for (const Shape* s : shapes.leaves()) of_params += static_cast<double>(s->size());
+  return onto.residuals + onto.tangent_arena + from.residuals + from.backward_arena + static_cast<double>(lanes) * (of_params + static_cast<double>((q.n2 + group) * q.outputs));
 }
 
 double flops_of(Method method, const GramPlan& structured, const GramPlan& jacobian, const Sweeps& s, double n1, double n2) {
@@ -157,27 +178,49 @@ template <class T> Method chosen(const Question<T>& q, std::initializer_list<Met
   return best;
 }
 
-// The kernel of a question whose arguments were checked; whether it is finite. A plan serves questions of any number of examples.
-template <class T> bool run(const Question<T>& q, const std::optional<GramPlan>& plan, T* out) {
-  if (plan) return run_gram(*plan, autodiff::detail::views<T>(q.params), q.x1.data(), q.n1, q.x2 ? q.x2->data() : nullptr, q.x2 ? q.n2 : 0, out, q.options);
-  by_vector_products(q, out);
-  return first_not_finite(std::span<const T>(out, static_cast<std::size_t>(q.n2 * q.R() * q.n1 * q.R()))) < 0;
-}
-
 template <class T> GramPlan plan_of(const Question<T>& q, Method method) {
   return plan_gram(q.f, shapes_of(q.params), one_example(q.x1.shape()), q.n1, q.n2, q.traced, method == Method::structured ? Contraction::automatic : Contraction::materialized);
 }
 
-// The plan of the method to be taken, none for vector products; NumericalError if there is not the memory for it.
-template <class T> std::optional<GramPlan> planned(const Question<T>& q) {
-  const Method method = chosen(q);
-  std::optional<GramPlan> plan;
-  if (method != Method::vector_products) plan = plan_of(q, method);
-  check_memory(q, plan ? gram_bytes<T>(*plan, q.n1, q.x2 ? q.n2 : 0) : 0);
-  return plan;
+template <class T> std::size_t result_bytes(const Question<T>& q, Index n2, Index n1) { return sizeof(T) * static_cast<std::size_t>(n2 * q.R() * n1 * q.R()); }
+
+// The least there must be for so many examples, of one set with itself or against the rows there are.
+template <class T> std::size_t least_bytes(const Question<T>& q, const std::optional<GramPlan>& plan, Index n1, bool in_memory) {
+  const Index n2 = q.x2 ? q.n2 : n1;
+  return (in_memory ? result_bytes(q, n2, n1) : 0) + (plan ? gram_bytes<T>(*plan, n1, q.x2 ? q.n2 : 0, 1) : sizeof(T) * static_cast<std::size_t>(vector_product_numbers(q)));
+}
+
+template <class T> [[noreturn]] void fail_too_large(const Question<T>& q, const std::optional<GramPlan>& plan, bool in_memory) {
+  Index fits = 0;
+  for (Index above = plan ? q.n1 : 0; above - fits > 1;) {  // examples fit, above do not
+    const Index middle = fits + (above - fits) / 2;
+    (least_bytes(q, plan, middle, in_memory) <= q.memory ? fits : above) = middle;
+  }
+  const std::string kernel = in_memory ? fmt::format(" ({} of them the kernel)", result_bytes(q, q.n2, q.n1)) : "";
+  const std::string limit = q.options.max_memory ? fmt::format("Options::max_memory is {}", q.memory) : fmt::format("{} are left on this machine and within the limits of this process", q.memory);
+  fail<NumericalError>("{}: {} bytes are needed{}, {}; use fewer examples, the traced kernel, or ntk::Operator{}", q.operation, least_bytes(q, plan, q.n1, in_memory), kernel, limit,
+                       fits ? fmt::format(" ({} {} would fit)", fits, q.x2 ? "columns" : "examples") : "");
 }
 
 }  // namespace
+
+template <Scalar T> Index panel_of(const Question<T>& q, const std::optional<GramPlan>& plan, bool in_memory) {
+  if (least_bytes(q, plan, q.n1, in_memory) > q.memory) fail_too_large(q, plan, in_memory);
+  return plan ? panel_tiles<T>(*plan, q.n1, q.x2 ? q.n2 : 0, q.memory - (in_memory ? result_bytes(q, q.n2, q.n1) : 0)) : 0;
+}
+
+template <Scalar T> std::optional<GramPlan> plan_of(const Question<T>& q) {
+  const Method method = chosen(q);
+  if (method == Method::vector_products) return {};
+  return plan_of(q, method);
+}
+
+template <Scalar T> bool run(const Question<T>& q, const std::optional<GramPlan>& plan, T* out) {
+  const Index panel = panel_of(q, plan);
+  if (plan) return run_gram(*plan, autodiff::detail::views<T>(q.params), q.x1.data(), q.n1, q.x2 ? q.x2->data() : nullptr, q.x2 ? q.n2 : 0, panel, out, q.options);
+  by_vector_products(q, out);
+  return first_not_finite(std::span<const T>(out, static_cast<std::size_t>(q.n2 * q.R() * q.n1 * q.R()))) < 0;
+}
 
 template <Scalar T> GramPlan plan_tiles(const Question<T>& q, Method& method) {
   method = chosen(q, {Method::jacobian_contraction});
@@ -195,9 +238,11 @@ namespace {
 
 template <class T> Array<T> answer(Question<T>& q) {
   check(q);
+  if (q.n1 == 0 || q.n2 == 0) return Array<T>({q.n2 * q.R(), q.n1 * q.R()});
+  const std::optional<GramPlan> plan = plan_of(q);
+  panel_of(q, plan);  // before there is memory for the kernel
   Array<T> kernel = Array<T>::uninitialized({q.n2 * q.R(), q.n1 * q.R()});
-  if (kernel.size() == 0) return kernel;
-  if (!run(q, planned(q), kernel.data())) fail_not_finite(q);
+  if (!run(q, plan, kernel.data())) fail_not_finite(q);
   return kernel;
 }
 
@@ -244,30 +289,55 @@ template <Scalar T> TracedKernel<T> traced(const Apply& f, const Tree<Array<T>>&
   return {std::move(k), q.outputs};
 }
 
-template <Scalar T> Array<T> diagonal(const Apply& f, const Tree<Array<T>>& params, const Array<T>& x, const Options& options) {
-  constexpr Index block = 8;  // examples whose kernel is computed at once; only its diagonal is kept
-  if (!options.independent) fail<TraceError>("ntk::diagonal: f must treat examples independently; take the diagonal of ntk::full instead");
-  Question<T> q{"ntk::diagonal", f, params, x, nullptr, options, false};
+namespace {
+
+// take(example, its block of the kernel, the distance of rows): for every example, with the kernels of a few at a time.
+template <class T, class Take> void for_blocks(Question<T>& q, Take&& take) {
+  constexpr Index block = 8;  // examples whose kernel is computed at once
+  if (!q.options.independent) fail<TraceError>("{}: f must treat examples independently; take the diagonal of ntk::full instead", q.operation);
   check(q);
-  Array<T> d({q.n1, q.outputs});
-  if (q.n1 == 0) return d;
-  Options quiet = options;  // the blocks are what is told
+  if (q.n1 == 0) return;
+  Options quiet = q.options;  // the blocks are what is told
   quiet.progress = nullptr;
-  const auto some = [&](const Array<T>& part) { return Question<T>{q.operation, f, params, part, nullptr, quiet, false, part.shape()[0], part.shape()[0], q.outputs}; };
-  const Array<T> first = x.rows(0, std::min(block, q.n1));
-  const std::optional<GramPlan> plan = planned(some(first));
-  Reporter reporter(q.operation, options.progress, "diagonal blocks", static_cast<std::size_t>((q.n1 + block - 1) / block));
-  Array<T> k({first.shape()[0] * q.outputs, first.shape()[0] * q.outputs});
+  const auto some = [&](const Array<T>& part) { return Question<T>{q.operation, q.f, q.params, part, nullptr, quiet, q.traced, part.shape()[0], part.shape()[0], q.outputs, q.memory}; };
+  const Array<T> first = q.x1.rows(0, std::min(block, q.n1));
+  const std::optional<GramPlan> plan = plan_of(some(first));
+  Reporter reporter(q.operation, q.options.progress, "diagonal blocks", static_cast<std::size_t>((q.n1 + block - 1) / block));
+  Array<T> k({first.shape()[0] * q.R(), first.shape()[0] * q.R()});
   for (Index i = 0; i < q.n1; i += block) {
-    const Array<T> part = x.rows(i, std::min(block, q.n1 - i));
-    const Index rows = part.shape()[0] * q.outputs;
+    const Array<T> part = q.x1.rows(i, std::min(block, q.n1 - i));
+    const Index n = part.shape()[0], ld = n * q.R();
     if (!run(some(part), plan, k.data())) fail_not_finite(q);
-    for (Index r = 0; r < rows; ++r) d.data()[i * q.outputs + r] = k.data()[r * (rows + 1)];
+    for (Index e = 0; e < n; ++e) take(i + e, k.data() + e * q.R() * (ld + 1), ld);
     reporter.done();
     reporter.check();
   }
   reporter.finish();
-  return d;
+}
+
+}  // namespace
+
+template <Scalar T> Array<T> diagonal(const Apply& f, const Tree<Array<T>>& params, const Array<T>& x, const Options& options) {
+  Question<T> q{"ntk::diagonal", f, params, x, nullptr, options, false};
+  std::vector<T> d;
+  for_blocks(q, [&](Index, const T* k, Index ld) {
+    for (Index o = 0; o < q.outputs; ++o) d.push_back(k[o * (ld + 1)]);
+  });
+  return {Shape{q.n1, q.outputs}, std::span<const T>(d)};
+}
+template <Scalar T> Array<T> traced_diagonal(const Apply& f, const Tree<Array<T>>& params, const Array<T>& x, const Options& options) {
+  Question<T> q{"ntk::traced_diagonal", f, params, x, nullptr, options, true};
+  std::vector<T> d;
+  for_blocks(q, [&](Index, const T* k, Index) { d.push_back(*k); });
+  return {Shape{q.n1}, std::span<const T>(d)};
+}
+template <Scalar T> Array<T> blocks(const Apply& f, const Tree<Array<T>>& params, const Array<T>& x, const Options& options) {
+  Question<T> q{"ntk::blocks", f, params, x, nullptr, options, false};
+  std::vector<T> b;
+  for_blocks(q, [&](Index, const T* k, Index ld) {
+    for (Index o = 0; o < q.outputs; ++o) b.insert(b.end(), k + o * ld, k + o * ld + q.outputs);
+  });
+  return {Shape{q.n1, q.outputs, q.outputs}, std::span<const T>(b)};
 }
 
 template <Scalar T> Array<T> nngp(const Apply& f, const Tree<Array<T>>& params, const Array<T>& x) { return nngp_of(f, params, static_cast<const Array<T>*>(nullptr), x); }
@@ -291,6 +361,92 @@ std::string explain(const Apply& f, const Tree<Shape>& params, const Shape& x, I
   return text;
 }
 
+namespace {
+
+constexpr std::pair<Method, const char*> method_names[] = {{Method::structured, "structured"}, {Method::jacobian_contraction, "jacobian_contraction"}, {Method::vector_products, "vector_products"}};
+
+std::string aligned(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<std::size_t> width(rows[0].size(), 0);
+  for (const auto& row : rows)
+    for (std::size_t i = 0; i < row.size(); ++i) width[i] = std::max(width[i], row[i].size());
+  std::string text;
+  for (const auto& row : rows) {
+    std::string line;
+    for (std::size_t i = 0; i < row.size(); ++i) line += fmt::format("  {:<{}}", row[i], width[i]);
+    text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
+  }
+  return text;
+}
+
+// Why a parameter is treated as it is.
+std::string reason(const GramPlan::Choice& c, bool materialized) {
+  if (c.uses == 0) return "not used";
+  if (materialized) return "gradients: the method";
+  if (c.positions == 0) return "gradients: it has no factors";
+  if (c.factors == 0) return "factors: beside a weight they cost nothing";
+  return c.factored ? fmt::format("factors: {:.3g} times fewer operations", c.materialized / c.factors) : fmt::format("gradients: {:.3g} times fewer operations", c.factors / c.materialized);
+}
+
+template <class T> std::string parameters_table(const GramPlan& plan, bool materialized) {
+  std::vector<std::vector<std::string>> rows{{"parameter", "uses", "positions", "by factors", "", "by gradients", "", "taken"}};
+  for (const auto& c : plan.choices) {
+    const bool factors = c.positions > 0;
+    rows.push_back({fmt::format("{} {}", c.parameter, c.shape), fmt::format("{}", c.uses), factors ? fmt::format("{}", c.positions) : "", factors ? fmt::format("{:.3g} FLOP", 2 * c.factors) : "",
+                    factors ? in_bytes(sizeof(T) * c.factor_numbers) : "", c.uses ? fmt::format("{:.3g} FLOP", 2 * c.materialized) : "", c.uses ? in_bytes(sizeof(T) * c.gradient_numbers) : "", reason(c, materialized)});
+  }
+  return aligned(rows);
+}
+
+template <class T> KernelPlan planned(Question<T> q) {
+  check(q);
+  KernelPlan k;
+  k.available = q.memory;
+  k.result = result_bytes(q, q.n2, q.n1);
+  k.table = fmt::format("{} of {} by {} examples, {} output{}, {}, {} thread{}\n", q.operation, q.n2, q.n1, q.outputs, q.outputs == 1 ? "" : "s", sizeof(T) == 4 ? "float" : "double", thread_count(), thread_count() == 1 ? "" : "s");
+  if (q.n1 == 0 || q.n2 == 0) return k;
+  k.method = chosen(q);
+  const Tree<Shape> shapes = shapes_of(q.params);
+  const Shape example = one_example(q.x1.shape());
+  if (q.options.independent) {
+    const GramPlan structured = plan_of(q, Method::structured), jacobian = plan_of(q, Method::jacobian_contraction);
+    const Sweeps s = sweeps(q.f, shapes, example);
+    std::vector<std::vector<std::string>> rows{{"method", "operations", "taken"}};
+    for (const auto& [method, name] : method_names) {
+      const double flops = flops_of(method, structured, jacobian, s, static_cast<double>(q.n1), static_cast<double>(q.n2));
+      if (method == k.method) k.flops = flops;
+      rows.push_back({name, fmt::format("{:.3g} FLOP", flops), method != k.method ? "" : q.options.method == Method::automatic ? "the fewest" : "as Options::method says"});
+    }
+    k.table += aligned(rows) + (k.method == Method::vector_products ? "" : parameters_table<T>(structured, k.method != Method::structured));
+  } else {
+    const Sweeps s = sweeps(q.f, shapes, q.x1.shape());
+    k.flops = s.forward + static_cast<double>(q.n1 * q.outputs) * (s.backward + s.tangent);
+    k.table += fmt::format("  vector_products, {:.3g} FLOP: the only method where examples are mixed\n", k.flops);
+  }
+  const std::optional<GramPlan> plan = plan_of(q);
+  k.peak = k.least = least_bytes(q, plan, q.n1, true);
+  if (plan) {
+    k.tile = tile_examples(*plan);
+    k.tiles = (q.n2 + k.tile - 1) / k.tile;
+    k.panel = k.fits() ? panel_of(q, plan) : 1;
+    k.peak = k.result + gram_bytes<T>(*plan, q.n1, q.x2 ? q.n2 : 0, k.panel);
+    k.table += fmt::format("  in flight: {} tile{} of {} examples at a time, down and across, of {} by {}\n", k.panel, k.panel == 1 ? "" : "s", k.tile, k.tiles, (q.n1 + k.tile - 1) / k.tile);
+  }
+  k.table += fmt::format("  memory: {} at most, {} of them the kernel; {} at least; {} {}\n", in_bytes(static_cast<double>(k.peak)), in_bytes(static_cast<double>(k.result)), in_bytes(static_cast<double>(k.least)),
+                         in_bytes(static_cast<double>(k.available)), q.options.max_memory ? "are allowed" : "are left on this machine and within the limits of this process");
+  return k;
+}
+
+}  // namespace
+
+template <Scalar T> KernelPlan plan_full(const Apply& f, const Tree<Array<T>>& params, const Array<T>& x, const Options& options) { return planned(Question<T>{"ntk::full", f, params, x, nullptr, options, false}); }
+template <Scalar T> KernelPlan plan_full(const Apply& f, const Tree<Array<T>>& params, const Array<T>& x2, const Array<T>& x1, const Options& options) {
+  return planned(Question<T>{"ntk::full", f, params, x1, &x2, options, false});
+}
+template <Scalar T> KernelPlan plan_traced(const Apply& f, const Tree<Array<T>>& params, const Array<T>& x, const Options& options) { return planned(Question<T>{"ntk::traced", f, params, x, nullptr, options, true}); }
+template <Scalar T> KernelPlan plan_traced(const Apply& f, const Tree<Array<T>>& params, const Array<T>& x2, const Array<T>& x1, const Options& options) {
+  return planned(Question<T>{"ntk::traced", f, params, x1, &x2, options, true});
+}
+
 #define LINNET_INSTANTIATE(T)                                                                                                   \
   template void check(Question<T>&);                                                                                            \
   template GramPlan plan_tiles(const Question<T>&, Method&);                                                                    \
@@ -302,6 +458,15 @@ std::string explain(const Apply& f, const Tree<Shape>& params, const Shape& x, I
   template TracedKernel<T> traced(const Apply&, const Tree<Array<T>>&, const Array<T>&, const Options&);                        \
   template TracedKernel<T> traced(const Apply&, const Tree<Array<T>>&, const Array<T>&, const Array<T>&, const Options&);       \
   template Array<T> diagonal(const Apply&, const Tree<Array<T>>&, const Array<T>&, const Options&);                             \
+  template Array<T> traced_diagonal(const Apply&, const Tree<Array<T>>&, const Array<T>&, const Options&);                      \
+  template Array<T> blocks(const Apply&, const Tree<Array<T>>&, const Array<T>&, const Options&);                               \
+  template KernelPlan plan_full(const Apply&, const Tree<Array<T>>&, const Array<T>&, const Options&);                          \
+  template KernelPlan plan_full(const Apply&, const Tree<Array<T>>&, const Array<T>&, const Array<T>&, const Options&);         \
+  template KernelPlan plan_traced(const Apply&, const Tree<Array<T>>&, const Array<T>&, const Options&);                        \
+  template KernelPlan plan_traced(const Apply&, const Tree<Array<T>>&, const Array<T>&, const Array<T>&, const Options&);       \
+  template std::optional<GramPlan> plan_of(const Question<T>&);                                                                 \
+  template Index panel_of(const Question<T>&, const std::optional<GramPlan>&, bool);                                            \
+  template bool run(const Question<T>&, const std::optional<GramPlan>&, T*);                                                    \
   template Array<T> nngp(const Apply&, const Tree<Array<T>>&, const Array<T>&);                                                 \
   template Array<T> nngp(const Apply&, const Tree<Array<T>>&, const Array<T>&, const Array<T>&);
 LINNET_INSTANTIATE(float)

@@ -31,7 +31,7 @@ enum class Method {
 struct Options {
   Method method = Method::structured;
   bool independent = true;     // false: f may mix examples; then vector_products with the whole batch inside
-  std::size_t max_memory = 0;  // bytes for what is in flight; 0: no limit. Never changes a bit of the result.
+  std::size_t max_memory = 0;  // bytes that may be taken; 0: nine tenths of what the machine and the limits of this process have left. Never changes a bit of the result.
   autodiff::ProgressFunction progress{};  // false cancels with a NumericalError that says so
 };
 

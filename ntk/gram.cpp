@@ -128,6 +128,7 @@ struct Decision {
       if (!fit) return false;
       const double s = static_cast<double>(a->right.shape()[0]), width = static_cast<double>(a->right.shape()[1]), height = bias ? 0 : static_cast<double>(a->left.shape()[1]);
       gradients += (n1 + n2) * o * s * height * width;
+      choice.factor_numbers += (n1 + n2) * s * (height + (bias && shared.count(a->right.id()) > 0 ? 0 : o * width));
       free &= shared.count(a->right.id()) > 0 || s == 1;
       for (const Piece* b : pieces)
         factors += pairs * s * (b->right.is_zero() ? 1 : static_cast<double>(b->right.shape()[0])) * (height + blocks * width + (traced ? 1 : blocks));
@@ -154,6 +155,7 @@ std::vector<char> choose(GramPlan& plan, const Program& map, const std::vector<U
   for (const Use& u : uses) {
     GramPlan::Choice& choice = plan.choices[static_cast<std::size_t>(u.view.param)];
     ++choice.uses;
+    choice.gradient_numbers = (decision.n1 + decision.n2) * decision.outputs * static_cast<double>(shapes[static_cast<std::size_t>(u.view.param)]->size());
     choice.materialized = decision.n1 * decision.n2 * static_cast<double>(shapes[static_cast<std::size_t>(u.view.param)]->size()) * decision.outputs * (plan.traced ? 1 : decision.outputs);
   }
   for (const bool bias : {false, true})  // weights first

@@ -44,6 +44,7 @@ struct GramPlan {
     Index positions = 0;
     bool factored = false;
     double factors = 0, materialized = 0;  // multiply-adds of all pairs
+    double factor_numbers = 0, gradient_numbers = 0;  // in memory, for all examples
   };
 
   bool traced;
@@ -62,8 +63,8 @@ struct GramPlan {
 GramPlan plan_gram(const Apply& f, const Tree<Shape>& params, const Shape& example, Index n1, Index n2, bool traced, Contraction contraction);
 
 // Runs it, into `out` [n2 R, n1 R], R the outputs (1 if traced); with n2 of 0 [n1 R, n1 R] of x1 with itself, symmetric in bits. Whether
-// all of it is finite.
-template <Scalar T> bool run_gram(const GramPlan& plan, const autodiff::Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, T* out, const Options& options);
+// all of it is finite. `panel`: of so many tiles of examples what the cut program answers is in memory at a time, for rows and for columns. It changes no bit.
+template <Scalar T> bool run_gram(const GramPlan& plan, const autodiff::Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, Index panel, T* out, const Options& options);
 
 // Takes the tiles of a kernel as they are finished, on any thread, where there is no array for all of it (store.h).
 template <class T> struct TileSink {
@@ -72,9 +73,11 @@ template <class T> struct TileSink {
   autodiff::FunctionRef<std::size_t(Index i, Index j, const T* values, Index stride)> take;
 };
 Index tile_examples(const GramPlan& plan);  // down and across: tile (i, j) has the examples from i and j times that on; j <= i where there is one set
-template <Scalar T> bool run_gram(const GramPlan& plan, const autodiff::Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, const TileSink<T>& sink, const Options& options);
+template <Scalar T> bool run_gram(const GramPlan& plan, const autodiff::Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, Index panel, const TileSink<T>& sink, const Options& options);
 
-// Bytes in flight besides the result; n2 of 0 as above.
-template <Scalar T> std::size_t gram_bytes(const GramPlan& plan, Index n1, Index n2);
+// Bytes in flight besides the result, at most, with panels of so many tiles and this number of threads; n2 of 0 as above.
+template <Scalar T> std::size_t gram_bytes(const GramPlan& plan, Index n1, Index n2, Index panel);
+// The largest panels, all of one size, that need no more bytes than there is room for; 1 where none do.
+template <Scalar T> Index panel_tiles(const GramPlan& plan, Index n1, Index n2, std::size_t room);
 
 }  // namespace linnet::ntk

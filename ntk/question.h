@@ -4,6 +4,8 @@
 #include "linnet/ntk/empirical.h"
 #include "linnet/ntk/gram.h"
 
+#include <optional>
+
 namespace linnet::ntk {
 
 // One set of examples, or two: rows of x2, columns of x1.
@@ -16,11 +18,19 @@ template <class T> struct Question {
   const Options& options;
   bool traced;
   Index n1 = 0, n2 = 0, outputs = 0;
+  std::size_t memory = 0;  // bytes that there are
   Index R() const { return traced ? 1 : outputs; }
   const Array<T>& rows() const { return x2 ? *x2 : x1; }
 };
 
 template <Scalar T> void check(Question<T>& q);  // and fills in its numbers
+
+// For arguments that were checked: the plan of the method to be taken, none for vector products.
+template <Scalar T> std::optional<GramPlan> plan_of(const Question<T>& q);
+// Tiles of its panels; NumericalError if there is not the memory for the smallest. in_memory: the kernel itself counts.
+template <Scalar T> Index panel_of(const Question<T>& q, const std::optional<GramPlan>& plan, bool in_memory = true);
+// The kernel, and whether it is finite. A plan serves questions of any number of examples.
+template <Scalar T> bool run(const Question<T>& q, const std::optional<GramPlan>& plan, T* out);
 
 // Of a kernel by tiles, for arguments that were checked, and the method it takes. StructureError if there are none: Method::vector_products, and examples that are mixed.
 template <Scalar T> GramPlan plan_tiles(const Question<T>& q, Method& method);

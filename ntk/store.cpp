@@ -121,7 +121,7 @@ template <class T> void fill_record(Record& record, const TileLayout& l, Index i
 }
 
 // Computes what is not there yet.
-template <class T> void write_tiles(const Question<T>& q, const GramPlan& plan, const TileFile& file) {
+template <class T> void write_tiles(const Question<T>& q, const GramPlan& plan, Index panel, const TileFile& file) {
   const TileLayout& l = file.layout();
   std::vector<char> there(static_cast<std::size_t>(l.tiles()), 0);
   parallel_for(l.tiles(), [&](Index k) {
@@ -142,24 +142,14 @@ template <class T> void write_tiles(const Question<T>& q, const GramPlan& plan, 
       throw;
     }
   };
-  const T* const x2 = q.x2 ? q.x2->data() : nullptr;
-  const bool finite = run_gram(plan, autodiff::detail::views<T>(q.params), q.x1.data(), q.n1, x2, q.x2 ? q.n2 : 0, TileSink<T>{wanted, take}, q.options);
-  if (!finite) fail_not_finite(q);
-}
-
-template <class T> void check_memory(const Question<T>& q, const GramPlan& plan) {
-  const Index side = tile_examples(plan) * q.R();
-  const std::size_t bytes = gram_bytes<T>(plan, q.n1, q.x2 ? q.n2 : 0) + static_cast<std::size_t>(thread_count() * side * side) * sizeof(T);
-  if (q.options.max_memory && bytes > q.options.max_memory)
-    fail<NumericalError>("{}: {} bytes are needed, Options::max_memory is {}; use fewer examples, the traced kernel, or ntk::Operator", q.operation, bytes,
-                         q.options.max_memory);
+  if (!run_gram(plan, autodiff::detail::views<T>(q.params), q.x1.data(), q.n1, q.x2 ? q.x2->data() : nullptr, q.x2 ? q.n2 : 0, panel, TileSink<T>{wanted, take}, q.options)) fail_not_finite(q);
 }
 
 template <class T> StoredKernel<T> on_disk(const std::filesystem::path& path, Question<T> q) {
   check(q);
   Method method;
   const GramPlan plan = plan_tiles(q, method);
-  check_memory(q, plan);
+  const Index panel = panel_of<T>(q, plan, false);
   const Fields fields = fields_of(q, plan, method);
   const std::filesystem::path partial = path.string() + ".partial";
   while (true) {
@@ -170,7 +160,7 @@ template <class T> StoredKernel<T> on_disk(const std::filesystem::path& path, Qu
     }
     TileFile file = TileFile::take_up(q.operation, partial, fields);
     if (!file.current()) continue;  // another process finished it meanwhile
-    if (file.layout().tiles() > 0) write_tiles(q, plan, file);
+    if (file.layout().tiles() > 0) write_tiles(q, plan, panel, file);
     file.finish(path);
   }
 }

@@ -49,6 +49,11 @@ template <class T> struct Packed {
   Index rows = 0, depth = 0, tile = 0;
   Buffer<T> high, wide;
   Packed() = default;
+  static Packed planned(Index rows, Index depth, Index tile) {  // without memory: how much it would be
+    Packed p;
+    p.rows = rows, p.depth = depth, p.tile = tile;
+    return p;
+  }
   Packed(Index rows_, Index depth_, Index tile_) : rows(rows_), depth(depth_), tile(tile_) {
     high.resize(static_cast<std::size_t>(tiles() * padded(tile, B::high) * depth));
     wide.resize(static_cast<std::size_t>(tiles() * padded(tile, B::wide) * depth));

@@ -1,0 +1,58 @@
+// Computes one kernel and prints what its plan states, and what the process took: bytes stated, resident before, and at most. memory.cpp starts it.
+//   memory_child full|traced|gradients MAX_MEMORY
+#include "linnet/autodiff/ops.h"
+#include "linnet/ntk/ntk.h"
+
+#include <cstdio>
+#include <fstream>
+#include <string>
+
+using namespace linnet;
+using autodiff::Array;
+using autodiff::Index;
+using autodiff::Tree;
+using autodiff::Var;
+
+namespace {
+
+std::size_t of_status(const std::string& name) {
+  std::ifstream in("/proc/self/status");
+  std::string key;
+  for (std::size_t value; in >> key;) {
+    if (key == name && in >> value) return value * 1024;
+    in.clear();
+  }
+  return 0;
+}
+
+Array<float> numbers(autodiff::Shape shape) {
+  Array<float> a(shape);
+  for (Index i = 0; i < a.size(); ++i) a.data()[i] = static_cast<float>((i * 7919) % 1000) / 1000 - 0.5f;
+  return a;
+}
+
+Var network(const Tree<Var>& p, const Var& x) { return dot(tanh(dot(x, p["W"])), p["V"]); }
+
+void report(std::size_t stated, std::size_t before) { std::printf("%zu %zu %zu\n", stated, before, of_status("VmHWM:")); }
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 3) return 2;
+  const std::string what = argv[1];
+  ntk::Options options;
+  options.max_memory = std::stoul(argv[2]);
+  if (what == "gradients") options.method = ntk::Method::jacobian_contraction;
+  const Index n = what == "full" ? 1000 : what == "traced" ? 3000 : 256, in = what == "gradients" ? 600 : 20, hidden = what == "gradients" ? 600 : 256, out = what == "gradients" ? 1 : 8;
+  const Tree<Array<float>> params{{"W", numbers({in, hidden})}, {"V", numbers({hidden, out})}};
+  const Array<float> x = numbers({n, in});
+  try {
+    const bool traced = what == "traced";
+    const std::size_t stated = traced ? ntk::plan_traced(network, params, x, options).peak : ntk::plan_full(network, params, x, options).peak, before = of_status("VmRSS:");
+    const Array<float> kernel = traced ? ntk::traced(network, params, x, options).matrix() : ntk::full(network, params, x, options).matrix();
+    report(stated, before);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    return 1;
+  }
+}
