@@ -389,7 +389,7 @@ template <class T> struct Contractor {
   };
   SideBytes side_bytes(Index n, Index total) const {
     SideBytes b;
-    const Index chunk = chunk_size(total), most = std::min(total, padded(n + (n < total ? chunk : 0), chunk));  // a panel may begin and end within a chunk
+    const Index chunk = chunk_size(total), most = std::min(total, padded(n + (n < total && n % chunk ? chunk : 0), chunk));  // a panel may begin and end within a chunk
     std::vector<double> packed(plan.values.size(), 0);
     const auto pack = [&](int v, Index outputs, Index height) {
       if (v < 0) return;

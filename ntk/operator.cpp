@@ -145,12 +145,12 @@ template <Scalar T> struct Operator<T>::Chunks {
   void plan(const char* operation, const Apply& f, const Options& options);
 };
 
-// Whether residuals are kept. One chunk needs its own anyway.
+// Whether residuals are kept.
 template <Scalar T> void Operator<T>::Chunks::plan(const char* operation, const Apply& f, const Options& options) {
   const Tree<Shape> shapes = shapes_of(params);
   if (n >= chunk) full.emplace(f, shapes, x.shape().with(0, chunk));
   if (n % chunk) last.emplace(f, shapes, x.shape().with(0, n % chunk));
-  std::size_t numbers = static_cast<std::size_t>(x.size() + value.size() + (resident ? 0 : chunk * row));
+  std::size_t numbers = static_cast<std::size_t>(x.size() + value.size());
   for (const Array<T>* leaf : params.leaves()) numbers += 3 * static_cast<std::size_t>(leaf->size());  // themselves, the sum of chunks, and a chunk's share
   std::size_t base = numbers * sizeof(T), one = 0, all = 0;
   for (const auto* s : {&full, &last}) {
@@ -160,8 +160,9 @@ template <Scalar T> void Operator<T>::Chunks::plan(const char* operation, const 
     all += (*s)->residual_bytes() * static_cast<std::size_t>(s == &full ? n / chunk : 1);
   }
   const std::size_t limit = memory_limit(options);
-  resident = count() <= 1 || base + all <= limit;
-  bytes = base + (resident ? all : one + static_cast<std::size_t>(chunk * row) * sizeof(T));
+  one += static_cast<std::size_t>(chunk * row) * sizeof(T);
+  resident = base + all <= limit || all <= one;  // what saves nothing is not streamed
+  bytes = base + (resident ? all : one);
   if (bytes > limit)
     fail<NumericalError>("{}: {} bytes are needed to go over {} examples {} at a time, and there are {} ({}); use fewer examples{}", operation, bytes, n, std::min(n, chunk), limit,
                          options.max_memory ? "Options::max_memory" : "what this machine and the limits of this process have left", options.independent ? "" : ", or a function that treats them independently");

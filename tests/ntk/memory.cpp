@@ -118,11 +118,20 @@ TEST_CASE_TEMPLATE("a kernel has the same bits in the least memory and in any", 
   check_bits<T>(mlp(5, {6}, 10), 130, 77, Method::structured);     // 38 and 102: panels begin within chunks
   check_bits<T>(mlp(5, {6}, 1), 800, 390, Method::structured);
   check_bits<T>(mlp(5, {6}, 3), 300, 5, Method::jacobian_contraction);
-  for (const Network& net : of_every_kind()) check_bits<T>(net, 150, 7, Method::structured);
 }
 
-TEST_CASE_TEMPLATE("a kernel has the same bits in the least memory, however a parameter is used", T, float, double) {
-  for (const Network& net : by_hand()) check_bits<T>(net, 300, 131, Method::structured);
+// Of several tiles, where a parameter has positions, is used as it is and transposed, is a factor of parameters alone, or has its gradient.
+TEST_CASE("a kernel has the same bits in the least memory, however a parameter is used") {
+  for (const Network& net : by_hand()) {
+    const auto params = as<float>(net.params);
+    const Array<float> few = as<float>(examples(net, 2, 1));
+    const Index n = 384 / ntk::full(net.f, params, few).outputs() + 10;
+    if (n > 220) continue;  // pairs take long
+    CAPTURE(net.name);
+    const Array<float> x = as<float>(examples(net, n, 1));
+    const auto run = [&](std::size_t bytes) { return ntk::full(net.f, params, x, {.max_memory = bytes}).matrix(); };
+    CHECK(run(least(run)) == run(no_limit));
+  }
 }
 
 TEST_CASE_TEMPLATE("what does not fit says what is needed, what there is and what would fit", T, float, double) {
@@ -146,10 +155,10 @@ TEST_CASE_TEMPLATE("what does not fit says what is needed, what there is and wha
 }
 
 TEST_CASE_TEMPLATE("the operator has the same bits with residuals kept and streamed", T, float, double) {
-  std::vector<Network> nets = of_every_kind();
+  std::vector<Network> nets{convolutional(), transformer(), branches()};
   for (const Network& net : {mlp(5, {6, 7}, 3), mlp(20, {30}, 1)}) nets.push_back(net);
   for (const Network& net : nets)
-    for (const Index n : {512, 600}) {
+    for (const Index n : net.name.starts_with("mlp") ? std::vector<Index>{512, 600} : std::vector<Index>{512}) {
       CAPTURE(net.name);
       const auto params = as<T>(net.params);
       const Array<T> x = as<T>(examples(net, n, 1));
@@ -169,7 +178,10 @@ TEST_CASE_TEMPLATE("the operator has the same bits with residuals kept and strea
     }
   const Network net = mlp(5, {6}, 3);
   const Array<T> x = as<T>(examples(net, 300, 1));
-  CHECK(ntk::Operator<T>(net.f, as<T>(net.params), x.rows(0, 256)).resident());
+  for (const Index n : {256, 257}) {  // one chunk, and one and a part: residuals are there anyway
+    const auto run = [&](std::size_t bytes) { return ntk::Operator<T>(net.f, as<T>(net.params), x.rows(0, n), {.max_memory = bytes}); };
+    CHECK(run(least(run)).resident());
+  }
   const std::string text = message<NumericalError>([&] { ntk::Operator<T>(net.f, as<T>(net.params), x, {.max_memory = 1000}); });
   CHECK(text.starts_with("ntk::Operator: "));
   CHECK(text.ends_with(" bytes are needed to go over 300 examples 256 at a time, and there are 1000 (Options::max_memory); use fewer examples"));
@@ -236,7 +248,7 @@ TEST_CASE("a process takes what the plan states, of 256 MB and more: never 15 % 
     CAPTURE(stated);
     CAPTURE(before);
     CAPTURE(most);
-    CHECK(stated >= 256000000);
+    CHECK(stated >= 256 * 1000 * 1000);
     CHECK(static_cast<double>(most - before) <= 1.15 * static_cast<double>(stated));
     CHECK(static_cast<double>(most - before) >= 0.7 * static_cast<double>(stated));  // nor does it state what it never takes
     return stated;
