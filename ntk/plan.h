@@ -1,4 +1,5 @@
-// What a kernel would take, told before it is computed: the method and why, how every parameter is treated and why, operations, and the peak of memory.
+// What a kernel would take, told before it is computed: the method and why, how every parameter is treated and why, operations, and the peak of memory. Operations decide
+// on methods, bytes on panels alone: a method that depended on what memory is left would change bits.
 #pragma once
 
 #include "linnet/ntk/empirical.h"

@@ -72,6 +72,25 @@ TEST_CASE_TEMPLATE("the operator, the diagonal, the NNGP and expansions have the
   check_bits([&] { return kept(v); });
 }
 
+TEST_CASE_TEMPLATE("parts of kernels, mean kernels, eigenvalues and estimates have the same bits for any number of threads", T, float, double) {
+  const Network net = mlp(7, {33, 17}, 3);
+  const Tree<Array<T>> params = as<T>(net.params);
+  const Array<T> x = as<T>(examples(net, 150, 1));
+  check_bits([&] { return ntk::blocks(net.f, params, x); }, 1);
+  check_bits([&] { return ntk::traced_diagonal(net.f, params, x); }, 1);
+  check_bits([&] { return ntk::diagonal_over_outputs(net.f, params, x); }, 1);
+  check_bits([&] { return ntk::full_by_layer(net.f, params, x)["dense_2"].leaf().matrix(); }, 1);
+  check_bits([&] { return ntk::Pairs<T>(net.f, params, x)(std::vector<Index>{5, 140, 2}, std::vector<Index>{0, 1}).matrix(); }, 1);
+  check_bits([&] { return ntk::monte_carlo_traced<T>(net.f, [&](Index) { return params; }, x, 2).mean(); }, 1);
+  const Array<T> many = as<T>(examples(net, 300, 1));
+  const ntk::Operator<T> kept(net.f, params, many);
+  const ntk::Operator<T> streamed(net.f, params, many, {.max_memory = kept.bytes() - 1});
+  const Array<T> v = as<T>(Draw(3).array({300, 3}));
+  check_bits([&] { return streamed(v); });
+  check_bits([&] { return ntk::largest_eigenvalues(kept, 3, {.tolerance = 1e-3}).vectors; }, 1);
+  check_bits([&] { return ntk::estimate_norms(kept, 3).trace.value; }, 1);
+}
+
 TEST_CASE_TEMPLATE("mixing examples has the same bits for any number of threads", T, float, double) {
   const Network net = network("mean subtracted", {3}, {{"W", {3, 2}}}, [](const Tree<Var>& p, const Var& x) { return tanh(dot(x - mean(x, {0}, true), p["W"])); });
   const Tree<Array<T>> params = as<T>(net.params);
