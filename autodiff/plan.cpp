@@ -97,7 +97,7 @@ struct Planner {
     const int head = program.first_instruction() + last.first;
     if (program.shape(head).size() != program.shape(v).size() || plan.varies[at(head)] != plan.varies[at(v)]) return false;
     const std::vector<int>& in = program.instruction(v).in;
-    if (last.kind == Step::other && program.instruction(head).primitive == &dot_primitive() && std::find(in.begin(), in.end(), head) != in.end()) last.kind = Step::product;
+    if (last.kind == Step::other && program.instruction(head).primitive->panels && std::find(in.begin(), in.end(), head) != in.end()) last.kind = Step::product;
     return last.kind != Step::other;
   }
   void find_steps() {

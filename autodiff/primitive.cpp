@@ -10,7 +10,7 @@ std::span<const Primitive* const> primitives() {
   static const std::vector<const Primitive*> all = [] {
     std::vector<const Primitive*> list;
     for (const auto family : {elementwise_primitives(), contraction_primitives(), reduction_primitives(), structure_primitives(), window_primitives(),
-                              linear_algebra_primitives(), call_primitives()})
+                              convolution_primitives(), linear_algebra_primitives(), call_primitives()})
       list.insert(list.end(), family.begin(), family.end());
     return list;
   }();

@@ -68,7 +68,7 @@ template <class T> struct KernelCall {
   const Shape& out_shape;
   Varies varies;
   Lanes lanes;
-  const FunctionRef<void(Index first, Index rows)>* done = nullptr;  // dot alone: to be called once for all rows of the result, in pieces, from any thread
+  const FunctionRef<void(Index first, Index rows)>* done = nullptr;  // of `panels`: to be called once for all rows of the result, in pieces, from any thread
   Index count() const { return lanes.count(varies); }
   const T* lane(std::size_t i, Index l) const { return in[i] + lanes.lane(in_varies[i], varies, l) * in_shape[i]->size(); }
 };
@@ -93,6 +93,7 @@ struct Primitive {
   std::string_view name;
   Operands operands;
   bool joint = false;  // linear in its linear operands all at once (add, where), not one at a time (mul, dot)
+  bool panels = false; // eval calls KernelCall::done for rows of the result as they are finished: maps that begin with it follow them
   Shape (*infer)(Shapes, const Attributes&) = nullptr;  // the shape of the result, or ShapeError
   Kernels<MapKernel> map{};  // one of the two; `call` has neither: the executor runs its program
   Kernels<EvalKernel> eval{};

@@ -20,7 +20,7 @@ struct Failure {
   std::exception_ptr error;
 };
 
-constexpr std::size_t kinds = 5;  // of scratch memory
+constexpr std::size_t kinds = 8;  // of scratch memory
 using Most = std::array<std::atomic<std::size_t>, kinds>;
 thread_local Most* most = nullptr;  // that any thread asked for since the parallel_for began that this one takes part in
 

@@ -28,7 +28,7 @@ void parallel_for(Index n, FunctionRef<void(Index)> f, Index serial = 1);
 
 // Memory of this thread to compute in, kept for the next call; what it holds is lost when the same kind is asked for again. After parallel_for every
 // thread that took part has as much as the one that asked for most: which thread takes an item decides nothing, not even what a second run allocates.
-enum class Scratch : int { strips, sums, packed_a, packed_b, triangle };
+enum class Scratch : int { strips, sums, packed_a, packed_b, triangle, windows, weights, parts };
 void* scratch_bytes(Scratch kind, std::size_t bytes);  // aligned to 64
 template <class T> T* scratch(Scratch kind, Index n) { return static_cast<T*>(scratch_bytes(kind, static_cast<std::size_t>(n) * sizeof(T))); }
 

@@ -39,7 +39,7 @@ double dot_flops(Shapes in, const Shape& out, const Attributes& attributes) {
 }
 
 constexpr Primitive dot_p{
-    .name = "dot", .operands = {linear, linear}, .infer = dot_shape, .eval = {dot_eval<float>, dot_eval<double>},
+    .name = "dot", .operands = {linear, linear}, .panels = true, .infer = dot_shape, .eval = {dot_eval<float>, dot_eval<double>},
     .transpose = [](const Rule& r, int i, Var ct) {
       const auto [ta, tb] = r.attribute<DotFlags>();
       if (i == 0) return ta ? dot(r.in[1], ct, {tb, true}) : dot(ct, r.in[1], {false, !tb});
@@ -107,7 +107,6 @@ Matrices matrices(const Var& x, const Roles& r) {
 }  // namespace
 
 std::span<const Primitive* const> contraction_primitives() { return family; }
-const Primitive& dot_primitive() { return dot_p; }
 
 Var dot(const Var& left, const Var& right, DotFlags flags) {
   const auto [a, b] = on_one_tape("dot", std::array{left, right});

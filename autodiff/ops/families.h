@@ -14,6 +14,7 @@ std::span<const Primitive* const> contraction_primitives();
 std::span<const Primitive* const> reduction_primitives();
 std::span<const Primitive* const> structure_primitives();
 std::span<const Primitive* const> window_primitives();
+std::span<const Primitive* const> convolution_primitives();
 std::span<const Primitive* const> linear_algebra_primitives();
 std::span<const Primitive* const> call_primitives();
 
@@ -22,7 +23,6 @@ const Primitive& scale_primitive();      // the kernel's uses of a parameter loo
 const Primitive& reshape_primitive();
 const Primitive& transpose_primitive();
 const Primitive& broadcast_primitive();  // strips read through one of leading axes (plan.h)
-const Primitive& dot_primitive();        // strips follow its panels of rows
 const Primitive& call_primitive();       // holds a program
 
 // A call's derivative, all operands at once: value and tangent; and the cotangents of its operands (in[i] zero where it is linear).

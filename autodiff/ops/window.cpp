@@ -1,6 +1,7 @@
-// Windows that slide over images: patches lays what each window sees side by side, so that a convolution is a product and pooling a reduction over one
-// axis; unpatches, its transpose, adds everything back. Convolution and pooling are compositions: lanes, factors and all derivatives are those of dot, sum and max.
+// Windows that slide over images: patches lays what each window sees side by side, so that pooling is a reduction over one axis; unpatches, its transpose, adds
+// everything back. Pooling is a composition: lanes and all derivatives are those of sum and max. Convolution has kernels of its own (convolution.cpp).
 #include "linnet/autodiff/ops/declare.h"
+#include "linnet/autodiff/ops/window.h"
 
 #include "linnet/autodiff/kernels/parallel.h"
 
@@ -15,8 +16,7 @@ using enum Operand;
 
 Shape patches_shape(Shapes in, const Attributes& attributes) {
   const Window& w = std::get<Window>(attributes);
-  if (in[0].rank() != 4 || in[0][1] != w.height.extent || in[0][2] != w.width.extent)
-    fail<ShapeError>("patches: images [n,{},{},c] are needed, got {}", w.height.extent, w.width.extent, in[0]);
+  check_images("patches", in[0], w);
   return {in[0][0], w.height.places, w.width.places, w.height.size * w.width.size * in[0][3]};
 }
 Shape unpatches_shape(Shapes in, const Attributes& attributes) {
@@ -25,25 +25,6 @@ Shape unpatches_shape(Shapes in, const Attributes& attributes) {
   if (in[0].rank() != 4 || in[0][1] != w.height.places || in[0][2] != w.width.places || in[0][3] % taps != 0)
     fail<ShapeError>("unpatches: patches [n,{},{},{} c] are needed, got {}", w.height.places, w.width.places, taps, in[0]);
   return {in[0][0], w.height.extent, w.width.extent, in[0][3] / taps};
-}
-
-// Where tap k of place p lies: -1 outside.
-Index position(const WindowAxis& a, bool circular, Index p, Index k) {
-  const Index at = p * a.stride + k * a.dilation - a.before;
-  if (at >= 0 && at < a.extent) return at;
-  return circular ? (at % a.extent + a.extent) % a.extent : -1;
-}
-
-// The taps of one row of a window as runs: f(first, column, taps), which lie together in the image from `column` on, or outside of it where that is -1.
-template <class F> void each_run(const WindowAxis& a, bool circular, Index place, F&& f) {
-  if (a.dilation == 1 && !circular) {
-    const Index at = place * a.stride - a.before, inside = std::clamp<Index>(-at, 0, a.size), end = std::clamp<Index>(a.extent - at, inside, a.size);
-    if (inside > 0) f(Index{0}, Index{-1}, inside);
-    if (end > inside) f(inside, at + inside, end - inside);
-    if (a.size > end) f(end, Index{-1}, a.size - end);
-    return;
-  }
-  for (Index k = 0; k < a.size; ++k) f(k, position(a, circular, place, k), Index{1});
 }
 
 // An item is a row of places of one image.
@@ -68,24 +49,15 @@ template <class T> void patches_eval(const KernelCall<T>& call) {
 
 // An item is an image: windows overlap, and are added place by place.
 template <class T> void unpatches_eval(const KernelCall<T>& call) {
-  const auto& [height, width, circular] = std::get<Window>(call.attributes);
+  const Window& window = std::get<Window>(call.attributes);
+  const auto& [height, width, circular] = window;
   const Index c = call.out_shape[3], image = call.out_shape.size(1, 4), row = width.size * c, patches = height.places * width.places * height.size * row;
-  parallel_for(call.count() * call.out_shape[0], [&, &height = height, &width = width, circular = circular](Index item) {
+  parallel_for(call.count() * call.out_shape[0], [&, &height = height, &width = width](Index item) {
     const T* x = call.in[0] + item * patches;
     T* const y = call.out + item * image;
     std::fill_n(y, image, T(0));
     for (Index p = 0; p < height.places; ++p)
-      for (Index q = 0; q < width.places; ++q)
-        for (Index i = 0; i < height.size; ++i, x += row) {
-          const Index r = position(height, circular, p, i);
-          if (r < 0) continue;
-          each_run(width, circular, q, [&](Index first, Index column, Index taps) {
-            if (column < 0) return;
-            T* const to = y + (r * width.extent + column) * c;
-            const T* const from = x + first * c;
-            for (Index k = 0; k < taps * c; ++k) to[k] += from[k];
-          });
-        }
+      for (Index q = 0; q < width.places; ++q, x += height.size * row) add_window(window, c, p, q, x, y);
   }, 65536 / (patches + image + 1));
 }
 
@@ -171,6 +143,11 @@ Pooled pooled(const char* operation, const Var& x, std::array<Index, 2> size, co
 }  // namespace
 
 std::span<const Primitive* const> window_primitives() { return family; }
+Var windows_of(const Var& images, const Window& window) { return emit(patches_p, std::array{images}, window); }
+void check_images(const char* operation, const Shape& images, const Window& w) {
+  if (images.rank() != 4 || images[1] != w.height.extent || images[2] != w.width.extent)
+    fail<ShapeError>("{}: images [n,{},{},c] are needed, got {}", operation, w.height.extent, w.width.extent, images);
+}
 
 Var patches(const Var& x, std::array<Index, 2> size, const ConvOptions& options) {
   const Images images = as_images("patches", x);
@@ -190,10 +167,9 @@ Var conv(const Var& input, const Var& weights, const ConvOptions& options) {
   const Images images = as_images("conv", x);
   const Sliding sliding{"conv", both("window", {kernel[0], sequence ? 1 : kernel[1]}), both("stride", options.stride), both("dilation", options.dilation), options.padding};
   const Window window = place(sliding, images.x.shape());
-  const Var p = emit(patches_p, std::array{images.x}, window);
-  const Shape s = p.shape();
-  const Var y = dot(reshape(p, {s.size(0, 3), s[3]}), reshape(w, {s[3], kernel[-1]}));
-  return back(images, reshape(y, s.with(3, kernel[-1])));
+  const Var matrix = reshape(w, {kernel.size(0, kernel.rank() - 1), kernel[-1]});
+  if (window.width.places >= 4) return back(images, convolution(images.x, matrix, window));
+  return back(images, dot(windows_of(images.x, window), matrix));  // its kernels go along rows of places: short ones are better rows of one product
 }
 
 Var sum_pool(const Var& x, std::array<Index, 2> size, const PoolOptions& options) {

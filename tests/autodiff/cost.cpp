@@ -73,6 +73,11 @@ std::vector<Row> rows() {
     const Linear l = linearize([](Values x) { return std::vector{patches(x[0], {3, 3}, {.padding = Padding::valid})}; }, v);
     return pull_back(l, v, l.out)[0];
   });
+  const auto slide = [](Values v) { return std::vector{conv(v[0], v[1], {.padding = Padding::valid})}; };  // 2 x 4 x 5 places of 27 numbers, 7 features
+  const auto cotangent = [=](std::size_t i) { return [=](Values v) { return pull_back(linearize(slide, v.first(2), {}), v.first(2), v.last(1))[i]; }; };
+  add("conv", {{2, 6, 7, 3}, {3, 3, 3, 7}}, 2 * 40 * 27 * 7, 252 + 189 + 280, [=](Values v) { return slide(v)[0]; });
+  add("conv_images", {{2, 6, 7, 3}, {3, 3, 3, 7}, {2, 4, 5, 7}}, 2 * 40 * 27 * 7, 252 + 189 + 280, cotangent(0));
+  add("conv_weights", {{2, 6, 7, 3}, {3, 3, 3, 7}, {2, 4, 5, 7}}, 2 * 40 * 27 * 7, 252 + 189 + 280, cotangent(1));
   add("lower_triangle", {{2, 4, 4}}, 8, 64, [](Values v) { return lower_triangle(v[0], 0.5); });
   add("cholesky", {{2, 6, 6}}, 2 * 72, 144, [](Values v) { return cholesky(v[0]); });
   add("triangular_solve", {{2, 6, 6}, {2, 6, 3}}, 2 * 36 * 3, 72 + 36 + 36, [](Values v) { return triangular_solve(v[0], v[1]); });

@@ -110,6 +110,15 @@ Table the_rest() {
   t["unpatches"] = {{{{1, 3, 4, 4}}, [](Values v) { return emit(primitive("unpatches"), v, window); }, "unpatches: patches [n,3,4,3 c] are needed, got [1,3,4,4]"},
                     {{{1, 3, 3, 3}}, [](Values v) { return emit(primitive("unpatches"), v, window); }, "unpatches: patches [n,3,4,3 c] are needed, got [1,3,3,3]"},
                     {{{3, 4, 3}}, [](Values v) { return emit(primitive("unpatches"), v, window); }, "unpatches: patches [n,3,4,3 c] are needed, got [3,4,3]"}};
+  t["conv"] = {{{{1, 3, 5, 1}, {3, 2}}, [](Values v) { return emit(primitive("conv"), v, window); }, "conv: images [n,3,4,c] are needed, got [1,3,5,1]"},
+               {{{1, 3, 4, 2}, {3, 2}}, [](Values v) { return emit(primitive("conv"), v, window); }, "conv: weights [6,f] are needed for images [1,3,4,2], got [3,2]"},
+               {{{1, 3, 4, 2}, {6}}, [](Values v) { return emit(primitive("conv"), v, window); }, "conv: weights [6,f] are needed for images [1,3,4,2], got [6]"}};
+  t["conv_images"] = {{{{1, 3, 5, 2}, {3, 2}}, [](Values v) { return emit(primitive("conv_images"), v, window); }, "conv_images: results of conv [n,3,4,f] are needed, got [1,3,5,2]"},
+                      {{{1, 3, 4, 2}, {3, 3}}, [](Values v) { return emit(primitive("conv_images"), v, window); }, "conv_images: weights [3 c,2] are needed for [1,3,4,2], got [3,3]"},
+                      {{{1, 3, 4, 2}, {4, 2}}, [](Values v) { return emit(primitive("conv_images"), v, window); }, "conv_images: weights [3 c,2] are needed for [1,3,4,2], got [4,2]"}};
+  t["conv_weights"] = {{{{1, 3, 4}, {1, 3, 4, 2}}, [](Values v) { return emit(primitive("conv_weights"), v, window); }, "conv_weights: images [n,3,4,c] are needed, got [1,3,4]"},
+                       {{{1, 3, 4, 2}, {1, 2, 4, 2}}, [](Values v) { return emit(primitive("conv_weights"), v, window); }, "conv_weights: results of conv [n,3,4,f] are needed, got [1,2,4,2]"},
+                       {{{1, 3, 4, 2}, {2, 3, 4, 2}}, [](Values v) { return emit(primitive("conv_weights"), v, window); }, "conv_weights: as many images as results are needed, got [1,3,4,2] and [2,3,4,2]"}};
   t["lower_triangle"] = squares("lower_triangle", [](Values v) { return lower_triangle(v[0]); });
   t["cholesky"] = squares("cholesky", [](Values v) { return cholesky(v[0]); });
   const std::string rule = "triangular_solve: a factor [..,n,n] and right sides [..,n,k] or [..,n] are needed, with equal leading axes; got ";

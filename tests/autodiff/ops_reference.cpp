@@ -220,7 +220,7 @@ const std::map<std::string_view, std::string> nan_policy = {
     {"add", "cc"}, {"sub", "cc"}, {"mul", "cc"}, {"div", "cc"}, {"pow", "cc"}, {"neg", "c"}, {"scale", "c"}, {"exp", "c"}, {"log", "c"}, {"sqrt", "c"}, {"sin", "c"}, {"cos", "c"},
     {"erf", "c"}, {"erfc", "c"}, {"expm1", "c"}, {"log1p", "c"}, {"tanh", "c"}, {"step", "n"}, {"sign", "c"}, {"stop_gradient", "c"}, {"fill", "n"}, {"where", "nss"}, {"dot", "cc"},
     {"sum", "c"}, {"max", "c"}, {"cumsum", "c"}, {"broadcast", "c"}, {"reshape", "c"}, {"transpose", "c"}, {"slice", "s"}, {"pad", "c"}, {"concatenate", "cc"}, {"gather", "cr"},
-    {"scatter_add", "cr"}, {"patches", "c"}, {"unpatches", "s"}, {"lower_triangle", "s"}, {"cholesky", "f"}, {"triangular_solve", "fc"}, {"call", "cc"}};
+    {"scatter_add", "cr"}, {"patches", "c"}, {"unpatches", "s"}, {"conv", "cc"}, {"conv_images", "cc"}, {"conv_weights", "cc"}, {"lower_triangle", "s"}, {"cholesky", "f"}, {"triangular_solve", "fc"}, {"call", "cc"}};
 
 TEST_CASE_TEMPLATE("a NaN or an infinity in an operand goes where the table of every primitive says, and is nowhere lost", T, float, double) {
   for (const std::string_view name : names()) {

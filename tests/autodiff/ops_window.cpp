@@ -121,6 +121,14 @@ Table samples::window_rows() {
     if (number % 3 == 0) t["patches"].push_back({name(c), one([=](Values v) { return square(windows(v[0])); }), {random<double>(c.x, 5)}, {.order = c.x.size() > 100 ? 1 : 2}});
     if (number % 3 == 1) t["unpatches"].push_back({name(c), one([=](Values v) { return back(v[0]); }), {random<double>(c.x, 5)}, {.order = c.x.size() > 12 ? 1 : 2}});
   }
+  for (const Padding padding : {Padding::same, Padding::valid, Padding::circular}) {  // at least four places in a row
+    const ConvOptions o{{2, 1}, {1, padding == Padding::valid ? 1 : 2}, padding};
+    const auto slide = [o](const Var& x, const Var& w) { return conv(x, w, o); };
+    const Arrays<double> in{random<double>({1, 3, 6, 2}, 7), random<double>({2, 2, 2, 3}, 8)};
+    t["conv"].push_back({"images and weights", one([=](Values v) { return slide(v[0], v[1]); }), in, second});
+    t["conv_images"].push_back({"of squares", one([=](Values v) { return grad([&](Var x) { return 0.5 * sum(square(slide(x, v[1]))); }, v[0]); }), in, first});
+    t["conv_weights"].push_back({"of squares", one([=](Values v) { return grad([&](Var w) { return 0.5 * sum(square(slide(v[0], w))); }, v[1]); }), in, first});
+  }
   for (const Shape& x : {Shape{0, 3, 3, 2}, {2, 3, 3, 0}, {1, 0, 3, 1}, {1, 1, 1, 1}})
     t["patches"].push_back({"of " + str(x), one([](Values v) { return square(patches(v[0], {2, 2})); }), {random<double>(x, 6)}, x.size() ? third : second});
   return t;

@@ -174,6 +174,37 @@ Expected unpatches(const Instruction& c, Shapes s, In in) {
   return y.done(w.height.size * w.width.size * w.height.places * w.width.places);
 }
 
+// As products of what windows see, zeros where that is padding.
+Expected conv(const Instruction& c, Shapes s, In in) {
+  const Index f = c.shape[3], k = s[1][0];
+  Instruction seen = c;
+  seen.shape = c.shape.with(3, k);
+  const Numbers x = patches(seen, s, in).value;
+  Sums y(c.shape);
+  for (Index i = 0; i < c.shape.size(); ++i)
+    for (Index p = 0; p < k; ++p) y.add(i, x[at(i / f * k + p)] * in[1][at(p * f + i % f)]);
+  return y.done(k + 1);
+}
+Expected conv_images(const Instruction& c, Shapes s, In in) {
+  const Window& w = std::get<Window>(c.attributes);
+  const Index f = s[0][3], k = s[1][0];
+  Sums y(c.shape);
+  each_tap(w, s[0][0], c.shape[3], [&](Index image, Index patch) {
+    for (Index j = 0; j < f; ++j) y.add(image, in[0][at(patch / k * f + j)] * in[1][at(patch % k * f + j)]);
+  });
+  return y.done((w.height.size * w.width.size * w.height.places * w.width.places + 1) * (f + 1));
+}
+Expected conv_weights(const Instruction& c, Shapes s, In in) {
+  const Index f = c.shape[1], k = c.shape[0], places = s[1].size(0, 3);
+  Instruction seen = c;
+  seen.shape = s[1].with(3, k);
+  const Numbers x = patches(seen, s, in).value;
+  Sums y(c.shape);
+  for (Index i = 0; i < c.shape.size(); ++i)
+    for (Index p = 0; p < places; ++p) y.add(i, x[at(p * k + i / f)] * in[1][at(p * f + i % f)]);
+  return y.done(places + 1);
+}
+
 Expected lower_triangle(const Instruction& c, Shapes, In in) {
   const long double d = std::get<double>(c.attributes);
   const Index n = c.shape[-1];
@@ -244,7 +275,7 @@ const std::map<std::string_view, Case>& cases() {
       {"slice", [](const Instruction& c, Shapes s, In in) { return cut(c, s, in, false); }},
       {"pad", [](const Instruction& c, Shapes s, In in) { return cut(c, s, in, true); }},
       {"sum", sum}, {"max", max}, {"cumsum", cumsum}, {"broadcast", broadcast}, {"transpose", transpose}, {"concatenate", concatenate}, {"gather", gather},
-      {"scatter_add", scatter_add}, {"dot", dot}, {"patches", patches}, {"unpatches", unpatches}, {"lower_triangle", lower_triangle}, {"cholesky", cholesky},
+      {"scatter_add", scatter_add}, {"dot", dot}, {"patches", patches}, {"unpatches", unpatches}, {"conv", conv}, {"conv_images", conv_images}, {"conv_weights", conv_weights}, {"lower_triangle", lower_triangle}, {"cholesky", cholesky},
       {"triangular_solve", triangular_solve},
   };
   return all;

@@ -89,6 +89,9 @@ const std::map<std::string_view, Make> others = {
     {"scatter_add", [](Index n) { return Row{"[n,3]", one([](Values v) { return scatter_add(v[0], v[1], v[0].shape()[0]); }), {block(n, {3}, 1), index(n)}}; }},
     {"patches", [](Index n) { return Row{"[n,2,2,1]", one([](Values v) { return emit(primitive("patches"), v, window); }), {block(n, {2, 2, 1}, 1)}}; }},
     {"unpatches", [](Index n) { return Row{"[n,2,2,4]", one([](Values v) { return emit(primitive("unpatches"), v, window); }), {block(n, {2, 2, 4}, 1)}}; }},
+    {"conv", [](Index n) { return Row{"[n,2,2,3] [12,5]", one([](Values v) { return emit(primitive("conv"), v, window); }), {block(n, {2, 2, 3}, 1), random<double>({12, 5}, 2)}}; }},
+    {"conv_images", [](Index n) { return Row{"[n,2,2,5] [12,5]", one([](Values v) { return emit(primitive("conv_images"), v, window); }), {block(n, {2, 2, 5}, 1), random<double>({12, 5}, 2)}}; }},
+    {"conv_weights", [](Index n) { return Row{"[n,2,2,3] [n,2,2,5]", one([](Values v) { return emit(primitive("conv_weights"), v, window); }), {block(n, {2, 2, 3}, 1), block(n, {2, 2, 5}, 2)}}; }},
     {"lower_triangle", [](Index n) { return Row{"[n,3,3]", one([](Values v) { return lower_triangle(v[0], 0.7); }), {block(n, {3, 3}, 1)}}; }},
     {"cholesky", [](Index n) { return Row{"[n,3,3]", one([](Values v) { return emit(primitive("cholesky"), v); }), {positive(n)}}; }},
     {"triangular_solve", [](Index n) { return Row{"[n,3,3] [n,3,2]", one([](Values v) { return triangular_solve(v[0], v[1]); }), {lower(n), block(n, {3, 2}, 2)}}; }},
@@ -116,6 +119,17 @@ std::vector<Row> further(std::string_view name) {
   if (name == "triangular_solve")
     return {{"blocks", one([](Values v) { return triangular_solve(v[0], v[1]); }), {diagonal(70), random<double>({70, 300}, 2)}},
             {"blocks from the end", one([](Values v) { return triangular_solve(v[0], v[1], true); }), {diagonal(70), random<double>({70, 3}, 2)}}};
+  if (name.starts_with("conv")) {  // more than a vector of channels and of features, several bands of an image, tiles of every height; with strides too
+    std::vector<Row> rows;
+    for (const Index stride : {Index(1), Index(2)}) {
+      const Window w{{37, 36 / stride + 1, 3, stride, 1, 1}, {19, 18 / stride + 1, 2, stride, 3, 1}, stride == 1};
+      const Shape x{3, 37, 19, 18}, g{3, w.height.places, w.width.places, 35}, weights{6 * 18, 35};
+      const Shape& left = name == "conv_images" ? g : x;
+      const Shape& right = name == "conv_weights" ? g : weights;
+      rows.push_back({"stride " + std::to_string(stride), one([=](Values v) { return emit(primitive(name), v, w); }), {random<double>(left, 1), random<double>(right, 2)}});
+    }
+    return rows;
+  }
   if (name == "dot") return {{"panels", one([](Values v) { return dot(v[0], v[1], {true, true}); }), {random<double>({40, 300}, 1), random<double>({33, 40}, 2)}},
                              {"a batch", one([](Values v) { return dot(v[0], v[1]); }), {random<double>({5, 20, 7}, 1), random<double>({5, 7, 9}, 2)}}};
   if (name == "sum") return {{"rows", one([](Values v) { return sum(v[0], {0}); }), {random<double>({700, 130}, 1)}}, {"everything", one([](Values v) { return sum(v[0]); }), {random<double>({9001}, 1)}}};
