@@ -4,6 +4,7 @@
 #          traced      the same, summed over outputs
 #          one_output  1024 examples, 784-1024-1024-1
 #          small       256 examples, 784-512-512-10, full
+#          conv        128 images 32 x 32 x 3, 3 convolutions of 32 channels, average over all places, 10 outputs; for the peer's fastest try --method
 #   BUILD   folder of the build (default: build)
 #   PEER    a Python that has neural-tangents (default: python3)
 #   THREADS, TURNS  (default: all, 2)
@@ -14,7 +15,8 @@ case ${1:-} in
   traced) case=(--n 1024 --inputs 784 --width 512 --depth 2 --outputs 10 --layout trace) ;;
   one_output) case=(--n 1024 --inputs 784 --width 1024 --depth 2 --outputs 1 --layout full) ;;
   small) case=(--n 256 --inputs 784 --width 512 --depth 2 --outputs 10 --layout full) ;;
-  *) echo "compare.sh: a name is needed: full, traced, one_output or small; see the head of $0" >&2; exit 2 ;;
+  conv) case=(--n 128 --network conv --inputs 32 --width 32 --depth 3 --outputs 10 --layout full) ;;
+  *) echo "compare.sh: a name is needed: full, traced, one_output, small or conv; see the head of $0" >&2; exit 2 ;;
 esac
 shift
 case+=(--threads "${THREADS:-$(nproc)}" "$@")  # further options, understood by both: --dtype f64

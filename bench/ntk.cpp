@@ -1,4 +1,4 @@
-// bench/ntk: the empirical tangent kernel of a dense network with Erf, timed; one JSON line. The same options as peers/neural_tangents.py.
+// bench/ntk: the empirical tangent kernel of a dense network with Erf, or of a convolutional one, timed; one JSON line. The same options as peers/neural_tangents.py.
 // GFLOP/s counts the operations a method performs, and stands beside that of a plain product in the same run.
 #include "timing.h"
 
@@ -18,7 +18,7 @@ using ntk::Method;
 
 struct Options {
   Index n = 1024, inputs = 784, width = 512, depth = 2, outputs = 10;
-  std::string layout = "full", method = "structured", dtype = "f32";
+  std::string network = "dense", layout = "full", method = "structured", dtype = "f32";
   int threads = 0, repeat = 5;
 };
 
@@ -30,6 +30,7 @@ const std::map<std::string, Method> methods{
 double operations(const Options& o) {
   const double n = static_cast<double>(o.n), d = static_cast<double>(o.inputs), w = static_cast<double>(o.width), l = static_cast<double>(o.depth), k = static_cast<double>(o.outputs);
   const bool traced = o.layout == "trace";
+  if (o.network != "dense") return 0;
   const double inner = o.depth == 0 ? 0 : (l - 1) * w * w + w * k, first = o.depth == 0 ? d * k : d * w;
   const double sweep = 2 * n * (first + inner) + 2 * n * k * inner;
   if (o.method == "structured") return sweep + n * n * (d + l * w) + (traced ? n * n : n * n * k) * k * l * w;
@@ -38,7 +39,20 @@ double operations(const Options& o) {
   return sweep + n * k * parameters + (traced ? n * n : n * n * k) * k * parameters;  // outer products, then pairs
 }
 
+// Images inputs x inputs of three channels: `depth` convolutions 3 x 3 of `width` channels, their average over all places, a dense layer.
+nn::Layer convolutional(const Options& o) {
+  std::vector<nn::Layer> layers;
+  for (Index l = 0; l < o.depth; ++l) {
+    layers.push_back(nn::Conv(o.width, {3, 3}, {.padding = nn::Padding::same, .W_std = 1.5, .b_std = .05}));
+    layers.push_back(nn::Erf());
+  }
+  layers.push_back(nn::GlobalAvgPool());
+  layers.push_back(nn::Dense(o.outputs, {.W_std = 1.5, .b_std = .05}));
+  return nn::serial(std::move(layers));
+}
+
 nn::Layer network(const Options& o) {
+  if (o.network == "conv") return convolutional(o);
   std::vector<nn::Layer> layers;
   for (Index l = 0; l < o.depth; ++l) {
     layers.push_back(nn::Dense(o.width, {.W_std = 1.5, .b_std = .05}));
@@ -50,9 +64,10 @@ nn::Layer network(const Options& o) {
 
 template <Scalar T> void benchmark(const Options& o) {
   const nn::Layer layer = network(o);
-  const auto params = nn::initialize<T>(layer, nn::Key(0), Shape{1, o.inputs});
+  const bool images = o.network == "conv";
+  const auto params = nn::initialize<T>(layer, nn::Key(0), images ? Shape{1, o.inputs, o.inputs, 3} : Shape{1, o.inputs});
   const auto f = nn::function_of(layer);
-  const Array<T> x = numbers<T>({o.n, o.inputs}, 7, 1.7);
+  const Array<T> x = numbers<T>(images ? Shape{o.n, o.inputs, o.inputs, 3} : Shape{o.n, o.inputs}, 7, 1.7);
   ntk::Options options;
   options.method = methods.at(o.method);
   double some = 0;  // of the result, so that it is wanted
@@ -61,7 +76,7 @@ template <Scalar T> void benchmark(const Options& o) {
   const double gflop = operations(o) / 1e9, peak = peak_memory_mb();
   auto rate = [](double flop, double seconds) { return flop > 0 ? fmt::format("{:.1f}", flop / seconds / 1e9) : std::string("null"); };
   const int threads = autodiff::thread_count();
-  fmt::print(R"({{"bench":"ntk","n":{},"inputs":{},"width":{},"depth":{},"outputs":{},"layout":"{}","method":"{}","dtype":"{}","threads":{},)", o.n, o.inputs, o.width, o.depth, o.outputs, o.layout,
+  fmt::print(R"({{"bench":"ntk","network":"{}","n":{},"inputs":{},"width":{},"depth":{},"outputs":{},"layout":"{}","method":"{}","dtype":"{}","threads":{},)", o.network, o.n, o.inputs, o.width, o.depth, o.outputs, o.layout,
              o.method, o.dtype, threads);
   fmt::print(R"("cold_s":{:.5f},"best_s":{:.5f},"cpu_s":{:.5f},"gflop":{},"gflop_per_s":{},"gflop_per_cpu_s":{},"product_gflop_per_s":{},"product_gflop_per_cpu_s":{},"peak_mb":{:.0f},"theta_00":{:.6g}}})""\n",
              cold.wall, best.wall, best.processor, gflop > 0 ? fmt::format("{:.3f}", gflop) : "null", rate(1e9 * gflop, best.wall), rate(1e9 * gflop, best.processor), rate(plain_product_flop, plain.wall),
@@ -82,13 +97,14 @@ void run(const Options& o) {
 
 int main(int argc, char** argv) {
   linnet::bench::Options o;
-  CLI::App app("The empirical tangent kernel of a dense network, timed");
+  CLI::App app("The empirical tangent kernel of a network, timed");
   const auto positive = CLI::Range(1, 1 << 24);
   app.add_option("--n", o.n, "examples")->check(positive)->capture_default_str();
-  app.add_option("--inputs", o.inputs, "values of an example")->check(positive)->capture_default_str();
-  app.add_option("--width", o.width, "of a hidden layer")->check(positive)->capture_default_str();
+  app.add_option("--inputs", o.inputs, "values of an example; conv: height and width of its images of 3 channels")->check(positive)->capture_default_str();
+  app.add_option("--width", o.width, "of a hidden layer; conv: channels")->check(positive)->capture_default_str();
   app.add_option("--depth", o.depth, "hidden layers")->check(CLI::Range(0, 1000))->capture_default_str();
   app.add_option("--outputs", o.outputs, "of the network")->check(positive)->capture_default_str();
+  app.add_option("--network", o.network, "dense, or convolutions and an average over all places")->check(CLI::IsMember({"dense", "conv"}))->capture_default_str();
   app.add_option("--layout", o.layout, "rows of examples and outputs, or the sum over outputs")->check(CLI::IsMember({"full", "trace"}))->capture_default_str();
   app.add_option("--method", o.method, "of the kernel")->check(CLI::IsMember({"structured", "jacobian_contraction", "vector_products", "automatic"}))->capture_default_str();
   app.add_option("--dtype", o.dtype, "number type")->check(CLI::IsMember({"f32", "f64"}))->capture_default_str();

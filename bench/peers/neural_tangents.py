@@ -19,6 +19,7 @@ def options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (('n', 1024), ('inputs', 784), ('width', 512), ('depth', 2), ('outputs', 10), ('threads', 0), ('repeat', 5)):
         parser.add_argument('--' + name, type=int, default=default)
+    parser.add_argument('--network', choices=('dense', 'conv'), default='dense')
     parser.add_argument('--layout', choices=('full', 'trace'), default='full')
     parser.add_argument('--method', choices=tuple(METHODS), default='structured')
     parser.add_argument('--dtype', choices=('f32', 'f64'), default='f32')
@@ -40,10 +41,14 @@ def main():
     import neural_tangents as nt
     from neural_tangents import stax
 
-    hidden = [layer for _ in range(o.depth) for layer in (stax.Dense(o.width, 1.5, 0.05), stax.Erf())]
+    if o.network == 'conv':
+        hidden = [layer for _ in range(o.depth) for layer in (stax.Conv(o.width, (3, 3), padding='SAME', W_std=1.5, b_std=0.05), stax.Erf())] + [stax.GlobalAvgPool()]
+    else:
+        hidden = [layer for _ in range(o.depth) for layer in (stax.Dense(o.width, 1.5, 0.05), stax.Erf())]
+    image = (o.inputs, o.inputs, 3) if o.network == 'conv' else (o.inputs,)
     init, apply, _ = stax.serial(*hidden, stax.Dense(o.outputs, 1.5, 0.05))
-    x = jax.random.normal(jax.random.PRNGKey(1), (o.n, o.inputs))
-    _, params = init(jax.random.PRNGKey(0), (-1, o.inputs))
+    x = jax.random.normal(jax.random.PRNGKey(1), (o.n, *image))
+    _, params = init(jax.random.PRNGKey(0), (-1, *image))
     kernel = jax.jit(nt.empirical_ntk_fn(apply, trace_axes=() if o.layout == 'full' else (-1,), vmap_axes=0, implementation=METHODS[o.method]))
     cold, _ = seconds(kernel, x, None, params)
     warm = [seconds(kernel, x, None, params) for _ in range(o.repeat)]
