@@ -91,10 +91,18 @@ const T* Executor<T>::strip_operand(int value, int head, Index first, Index n, T
   auto address = [&](Index i) { return base + lanes_.lane(mine, run, i / size) * period + i % size % period; };
   auto left = [&](Index i) { return std::min(size - i % size, period - i % size % period); };  // until the period ends
   if (left(first) >= n) return address(first);
-  for (Index i = first; i < first + n;) {
-    const Index piece = std::min(left(i), first + n - i);
-    std::copy_n(address(i), piece, spare + (i - first));
-    i += piece;
+  for (Index i = first, end = first + n; i < end;) {  // of every lane: one period from where it lies, the others from it, twice as many every time
+    const Index begin = i, lane = std::min(end, i + size - i % size), once = std::min(lane, begin + period);
+    while (i < once) {
+      const Index piece = std::min(left(i), once - i);
+      std::copy_n(address(i), piece, spare + (i - first));
+      i += piece;
+    }
+    while (i < lane) {
+      const Index piece = std::min(i - begin, lane - i);
+      std::copy_n(spare + (begin - first), piece, spare + (i - first));
+      i += piece;
+    }
   }
   return spare;
 }

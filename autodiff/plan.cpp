@@ -36,7 +36,7 @@ struct Planner {
     return !is_output[at(v)] && std::all_of(users[at(v)].begin(), users[at(v)].end(), [&](int user) { return is_map(user); });
   }
 
-  // Values without memory: fills, and broadcasts of new leading axes, that only strips read.
+  // Values without memory: fills, and broadcasts of new leading axes (or behind axes of 1), that only strips read.
   void inline_values() {
     plan.places.resize(at(program.n_values()));
     for (int v = 0; v < program.n_values(); ++v) {
@@ -47,7 +47,7 @@ struct Planner {
       if (is_map(v) && std::holds_alternative<Fill>(c.attributes)) {
         plan.places[at(v)] = {Place::uniform, static_cast<Index>(plan.uniforms.size())};
         plan.uniforms.push_back(std::get<Fill>(c.attributes).value);
-      } else if (c.primitive == &broadcast_primitive() && std::get<Axes>(c.attributes).first == 0 && program.shape(v).size() > 0) {
+      } else if (c.primitive == &broadcast_primitive() && program.shape(v).size(0, std::get<Axes>(c.attributes).first) == 1 && program.shape(v).size() > 0) {
         plan.places[at(v)] = {Place::spread, 0};
       }
     }
@@ -153,7 +153,13 @@ struct Planner {
     const int first = program.first_instruction();
     for (const Step& step : plan.steps) {
       std::vector<int> read;
-      if (step.kind == Step::other) continue;
+      if (step.kind == Step::other) {
+        if (const int v = first + step.first; stays(v)) {
+          before[at(v)] = program.instruction(v).in[0];
+          heir[at(before[at(v)])] = v;
+        }
+        continue;
+      }
       const int head = first + step.first;
       for (int v = first + step.maps(); v < head + step.count; ++v) {
         if (inlined(v) || is_part[at(v)]) continue;
@@ -168,6 +174,12 @@ struct Planner {
         read.pop_back();
       }
     }
+  }
+  // A reshape of what nobody else reads later has nothing to do.
+  bool stays(int v) const {
+    if (program.instruction(v).primitive != &reshape_primitive() || is_part[at(v)]) return false;
+    const int u = program.instruction(v).in[0];
+    return step_of[at(u)] >= 0 && plan.places[at(u)].kind == Place::unused && !is_output[at(u)] && read_up_to(u, v);
   }
   bool multiplied(const Step& step, int u) const {
     const std::vector<int>& in = program.instruction(program.first_instruction() + step.first).in;
@@ -267,7 +279,8 @@ void verify(const Plan& plan, const Program& program, Lanes lanes) {
       const bool share = a.output == b.output && a.first < b.end && b.first < a.end;
       const Step& step = plan.steps[static_cast<std::size_t>(b.from)];
       const bool before = a.from < b.from || (step.kind == Step::product && a.value == program.first_instruction() + step.first);
-      const bool takes_over = before && step.kind != Step::other && !p.multiplied(step, a.value) && a.first == b.first && a.end == b.end && a.to < end && p.read_up_to(a.value, b.value);
+      const bool in_place = step.kind != Step::other || program.instruction(b.value).primitive == &reshape_primitive();
+      const bool takes_over = before && in_place && !p.multiplied(step, a.value) && a.first == b.first && a.end == b.end && a.to < end && p.read_up_to(a.value, b.value);
       if (share && b.from <= a.to && !takes_over) fail<TraceError>("plan: %{} and %{} are needed at the same time and share memory", a.value, b.value);
     }
 }

@@ -38,7 +38,15 @@ template <class T> struct Contractor {
   Index lanes(Varies v, Index n) const { return Lanes{n, O}.count(v); }
 
   // ---- first loop
-  Index chunk_size(Index n) const { return std::min(std::clamp<Index>(1024 / O, 32, 128), n); }
+  // Of examples: rows enough for products; but where values are large, as those of images are, so few that the cotangents of one value, which are as large as a
+  // residual, stay near the processor, and that threads have several chunks.
+  Index chunk_size(Index n) const {
+    Index largest = 1;
+    for (std::size_t i = 0; i < plan.residuals.size(); ++i)
+      if (over(plan.residuals[i].varies, Varies::examples)) largest = std::max(largest, plan.cut->shape(static_cast<int>(i) + 1).size());
+    const Index rows = std::clamp<Index>(1024 / O, 32, 128);
+    return std::min(std::clamp<Index>((1 << 20) / (O * largest), 4, rows), n);
+  }
 
   // Residuals that are themselves wanted are written to their place at once.
   struct Targets {

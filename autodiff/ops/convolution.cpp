@@ -134,12 +134,12 @@ WindowAxis turned(const WindowAxis& a) { return {a.places, a.extent, a.size, 1, 
 
 // Without strides it is a convolution with the weights turned round. Otherwise, or where whole vectors of channels would be mostly empty: what every window
 // gets, some places at a time, added to the image; then an item is an image, whose windows overlap.
-template <class T> void convolve_images(const Window& w, Sizes s, const T* g, const T* weights, T* x) {
+template <class T> void convolve_images(const Window& w, Sizes s, const T* g, const T* weights, T* x, const RowsDone* done) {
   const Index c = s.channels, f = s.features, image = w.height.extent * w.width.extent * c, patch = taps(w) * c, places = w.height.places * w.width.places;
   if (s.images * image == 0) return;
   const bool whole = w.circular ? w.height.places == w.height.extent && w.width.places == w.width.extent : true;
   if (w.height.stride == 1 && w.width.stride == 1 && whole && 2 * c >= Registers<T>::lanes)
-    return convolve<T>({turned(w.height), turned(w.width), w.circular}, {s.images, f, c}, g, turned(weights, taps(w), c, f), x, nullptr);
+    return convolve<T>({turned(w.height), turned(w.width), w.circular}, {s.images, f, c}, g, turned(weights, taps(w), c, f), x, done);
   T* const transposed = scratch<T>(Scratch::parts, patch * f);
   for (Index k = 0; k < patch; ++k)
     for (Index j = 0; j < f; ++j) transposed[j * patch + k] = weights[k * f + j];
@@ -156,6 +156,7 @@ template <class T> void convolve_images(const Window& w, Sizes s, const T* g, co
         StridedTile<T>{{1, 0, 1, 0, f, 1}, g + (item * places + first) * f, f, right[panel], right.wide, windows + panel * right.wide, patch, right.columns_of(panel), false}.run(n);
       for (Index k = 0; k < n; ++k) add_window(w, c, (first + k) / w.width.places, (first + k) % w.width.places, windows + k * patch, to);
     }
+    if (done) (*done)(item * (w.height.extent * w.width.extent), w.height.extent * w.width.extent);
   }, work <= little ? s.images : 1);
 }
 
@@ -216,19 +217,23 @@ template <class T, class F> void each_problem(const KernelCall<T>& call, F&& f) 
   if (problems >= 8) parallel_for(problems, [&](Index i) { f(i * together, together); });
   else for (Index i = 0; i < problems; ++i) f(i * together, together);
 }
-template <class T> void conv_eval(const KernelCall<T>& call) {
-  const Shape& images = *call.in_shape[0];
+// The same with the call of done, whose rows are counted from the first lane: f(images of all its lanes, operands, result, done or null).
+template <class T, class F> void each_problem_in_rows(const KernelCall<T>& call, F&& f) {
   const Index rows = call.out_shape.size(0, 3);
   each_problem(call, [&](Index lane, Index lanes) {
     const auto here = [&](Index first, Index n) { (*call.done)(lane * rows + first, n); };
     const RowsDone done(here);
-    convolve(std::get<Window>(call.attributes), {lanes * images[0], images[3], call.out_shape[3]}, call.lane(0, lane), call.lane(1, lane), call.out + lane * call.out_shape.size(), call.done ? &done : nullptr);
+    f(lanes * call.out_shape[0], call.lane(0, lane), call.lane(1, lane), call.out + lane * call.out_shape.size(), call.done ? &done : nullptr);
+  });
+}
+template <class T> void conv_eval(const KernelCall<T>& call) {
+  each_problem_in_rows(call, [&](Index images, const T* x, const T* weights, T* y, const RowsDone* done) {
+    convolve(std::get<Window>(call.attributes), {images, (*call.in_shape[0])[3], call.out_shape[3]}, x, weights, y, done);
   });
 }
 template <class T> void conv_images_eval(const KernelCall<T>& call) {
-  const Shape& g = *call.in_shape[0];
-  each_problem(call, [&](Index lane, Index lanes) {
-    convolve_images(std::get<Window>(call.attributes), {lanes * g[0], call.out_shape[3], g[3]}, call.lane(0, lane), call.lane(1, lane), call.out + lane * call.out_shape.size());
+  each_problem_in_rows(call, [&](Index images, const T* g, const T* weights, T* x, const RowsDone* done) {
+    convolve_images(std::get<Window>(call.attributes), {images, call.out_shape[3], (*call.in_shape[0])[3]}, g, weights, x, done);
   });
 }
 template <class T> void conv_weights_eval(const KernelCall<T>& call) {
@@ -257,7 +262,7 @@ constinit const Primitive conv_p{
     },
     .flops = conv_flops};
 constinit const Primitive conv_images_p{
-    .name = "conv_images", .operands = {linear, linear}, .infer = conv_images_shape, .eval = {conv_images_eval<float>, conv_images_eval<double>},
+    .name = "conv_images", .operands = {linear, linear}, .panels = true, .infer = conv_images_shape, .eval = {conv_images_eval<float>, conv_images_eval<double>},
     .transpose = [](const Rule& r, int i, Var ct) { return i == 0 ? emit_of(conv_p, ct, r.in[1], r) : emit_of(conv_weights_p, ct, r.in[0], r); },
     .flops = conv_images_flops};
 constinit const Primitive conv_weights_p{

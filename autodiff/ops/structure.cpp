@@ -17,7 +17,9 @@ Shape reshape_shape(Shapes in, const Attributes& attributes) {
   if (in[0].size() != to.size()) fail<ShapeError>("reshape: {} has {} values, {} has {}", in[0], in[0].size(), to, to.size());
   return to;
 }
-template <class T> void reshape_eval(const KernelCall<T>& c) { std::copy_n(c.in[0], c.count() * c.out_shape.size(), c.out); }
+template <class T> void reshape_eval(const KernelCall<T>& c) {
+  if (c.in[0] != c.out) std::copy_n(c.in[0], c.count() * c.out_shape.size(), c.out);  // a plan may leave the values where they are
+}
 constinit const Primitive reshape_p{
     .name = "reshape", .operands = {linear}, .joint = true, .infer = reshape_shape, .eval = {reshape_eval<float>, reshape_eval<double>},
     .transpose = [](const Rule& r, int, Var ct) { return reshape(ct, r.shape[0]); }, .flops = no_flops};

@@ -243,6 +243,49 @@ TEST_CASE("fills and leading broadcasts that only maps read have no memory, thos
   CHECK(make_plan(*record(product, {{50, 20}, {20}}), {}, {}).arena >= 400);
 }
 
+TEST_CASE("a broadcast behind axes of 1 is read through its operand as one of leading axes is") {
+  const auto spread = [](const Shape& x, Index at) {
+    const Shared p = record(one([at](Values v) { return exp(broadcast(v[0], at, {7, 5}) * v[1]); }), {x, x.inserted(at, std::array<Index, 2>{7, 5})});
+    const Plan plan = make_plan(*p, {}, {});
+    return std::any_of(plan.places.begin(), plan.places.end(), [](const Place& place) { return place.kind == Place::spread; });
+  };
+  CHECK(spread({1, 3}, 1));
+  CHECK(spread({1, 1, 3}, 2));
+  CHECK_FALSE(spread({2, 3}, 1));
+  CHECK_FALSE(spread({1, 3}, 2));
+}
+
+// Periods that end within strips, in their middle and at their border, in one lane and in several.
+TEST_CASE_TEMPLATE("what is repeated in a strip is right for every period and lane", T, float, double) {
+  for (const Index period : {1, 2, 3, 10, 32, 1000, 2047, 2048, 2049}) {
+    CAPTURE(period);
+    const Index times = 5000 / period + 3;
+    same_as_loop<T>("behind an axis of 1", one([=](Values v) { return broadcast(v[0], 1, {times}) * v[1] + 1.0; }), {{1, period}, {1, times, period}});
+  }
+}
+
+TEST_CASE("a reshape of what nobody reads later leaves it where it is, any other copies it") {
+  const std::vector<Shape> shapes{{6, 8}, {8, 4}};
+  const auto places = [&](const Function& f) {
+    const Shared p = record(f, shapes);
+    const Plan plan = make_plan(*p, {}, {});
+    CHECK_NOTHROW(verify(plan, *p, {}));
+    for (int v = p->first_instruction(); v < p->n_values(); ++v)
+      if (const Instruction& c = p->instruction(v); c.primitive->name == "reshape") return std::pair{plan.places[static_cast<std::size_t>(c.in[0])], plan.places[static_cast<std::size_t>(v)]};
+    return std::pair<Place, Place>{};
+  };
+  const auto same = [](const std::pair<Place, Place>& p) { return p.first.kind == p.second.kind && p.first.at == p.second.at; };
+  CHECK(same(places(one([](Values v) { return reshape(dot(v[0], v[1]), {24}); }))));
+  CHECK(same(places(one([](Values v) { return sum(reshape(dot(v[0], v[1]), {4, 6}), {0}); }))));
+  CHECK_FALSE(same(places([](Values v) -> std::vector<Var> { const Var y = dot(v[0], v[1]); return {reshape(y, {24}), y}; })));
+  CHECK_FALSE(same(places([](Values v) -> std::vector<Var> { const Var y = dot(v[0], v[1]); return {reshape(y, {24}), sum(y, {0})}; })));
+  CHECK_FALSE(same(places(one([](Values v) { return reshape(v[0], {48}); }))));
+  same_as_loop<float>("reshapes", [](Values v) -> std::vector<Var> {
+    const Var y = dot(v[0], v[1]), z = reshape(y, {24});
+    return {z, sum(reshape(y, {4, 6}), {1}), reshape(exp(reshape(sin(z), {2, 12})), {24}) + z};
+  }, shapes, 32 * eps<float>);
+}
+
 TEST_CASE("what an input varies over is what a value varies over that needs it") {
   const Shared p = record([](Values v) -> std::vector<Var> { return {v[0] + v[1], exp(v[1]), fill(v[0].tape(), {2}, 1), v[0] * v[2]}; }, {{2}, {2}, {2}});
   const Plan plan = make_plan(*p, {Varies::examples, Varies::directions}, {3, 5});
