@@ -1,45 +1,55 @@
-// What is trained and how, as coefficients: weights are theta(t) = theta0 + A^T c(t), with A = d f(theta0, x) / d theta over all N = examples times
-// outputs rows, so the linearized network f0 + A (theta - theta0) answers f0 + K c(t) on the training rows, K = A A^T. Everything about a time is in
-// c, which has N numbers. Formulas only; trained.h puts networks and kernels to it.
+// What is trained and how, as coefficients: weights are theta(t) = s(t) theta0 + A^T c(t), with A = d f(theta0, x) / d theta over all N = examples times
+// outputs rows, so the linearized network f0 + A (theta - theta0) answers f0 + K c(t) + (s(t) - 1) A theta0 on the training rows, K = A A^T. Everything
+// about a time is in c, which has N numbers, and s. law.h has the rows of the table, one for each way to train; trained.h puts networks and kernels to it.
 #pragma once
 
-#include "linnet/ntk/empirical.h"
+#include "linnet/predict/law.h"
 #include "linnet/predict/spectrum.h"
+
+#include <span>
 
 namespace linnet::predict {
 
-struct FlowOptions {
-  double rate = 1;           // learning rate: t steps of it are the time rate t
-  double ridge = 0;          // r: the loss has r |theta - theta0|^2 / (2 N) besides
-  ntk::Options kernel = {};  // how the kernel is computed where it is: method, memory, progress
-};
-
-// Gradient flow on the loss |f - y|^2 / (2 N): per eigenvalue lambda of K,  c(t) = -phi(lambda + r, rate t / N) (f0 - y). Eigenvalues with lambda + r
-// within the spectrum's tolerance of zero are projected out: neither weights nor outputs of a positive semidefinite kernel have a component there, and
-// so the answer is finite and continuous for every t up to infinity, where it is the pseudo-inverse.
+// Eigenvalues with lambda + shift within the spectrum's tolerance of zero are projected out: neither weights nor outputs of a positive semidefinite kernel
+// have a component there, and so the answer is finite and continuous for every t up to infinity, where it is the pseudo-inverse.
 class Dynamics {
  public:
-  // residual: f0 - y, [N], or [n, k] where the kernel of n rows acts on k columns alike (then N = n k). NumericalError: rate is not positive and
-  // finite, ridge is negative or not finite, or K + r is indefinite.
-  Dynamics(Spectrum spectrum, const Array<double>& residual, const FlowOptions& options);
+  // residual: f0 - y, [N], or [n, k] where the kernel of n rows acts on k columns alike (then N = n k). pull: A theta0 in the same shape, where weights
+  // decay. NumericalError: what the law refuses, or K + ridge is indefinite; ShapeError: no pull where weights decay.
+  Dynamics(Spectrum spectrum, const Array<double>& residual, const Law& law, const Array<double>& pull = {});
 
-  // All of them NumericalError unless t >= 0 (infinity allowed), and where the answer overflows.
+  // All of them NumericalError unless t >= 0 (infinity allowed where the motion converges), and where the answer overflows.
   Array<double> coefficients(double t) const;  // c(t), of the shape of residual
-  Array<double> change(double t) const;        // K c(t): of the outputs on the training rows
-  double loss(double t) const;                 // |f0 + K c(t) - y|^2 / (2 N), which never grows with t
+  Array<double> change(double t) const;        // K c(t) + (s(t) - 1) A theta0: of the outputs on the training rows
+  double shrink(double t) const;               // s(t) - 1
+  double loss(double t) const;                 // |f(t) - y|^2 / (2 N); of gradient flow without weight decay it never grows with t
+  // Of many times in one product, [rows of the kernel, times, k].
+  Array<double> coefficients(std::span<const double> times) const;
+  Array<double> change(std::span<const double> times) const;
 
+  const Law& law() const { return law_; }
   const Spectrum& spectrum() const { return spectrum_; }
   bool keeps(Index i) const;  // whether eigenvalue i takes part
   Index rank() const;         // of the N rows, those that take part
-  double condition() const;   // largest over smallest lambda + r that takes part; answers hold to max(1e-12, 10 eps condition)
+  double condition() const;   // largest over smallest lambda + shift that takes part; answers hold to max(1e-12, 10 eps condition)
+  // The rate below which steps converge, and above which they diverge; infinity of flows, and where there is nothing to train.
+  double max_rate() const;
 
  private:
+  Index columns() const { return modes_.size() / spectrum_.size(); }
+  double rows() const { return static_cast<double>(modes_.size()); }
   double eigenvalue(Index i) const;  // rounding below zero taken as zero
-  double time_per_row(const char* operation, double t) const;
-  template <class F> Array<double> in_modes(F&& factor) const;  // factor(lambda) times the modes of the residual, where kept
+  void check_times(const char* operation, std::span<const double> times) const;
+  template <class F> Array<double> in_modes(std::span<const double> times, F&& factors) const;
+  Array<double> checked(const char* operation, std::span<const double> times, Array<double> answer) const;
   Spectrum spectrum_;
-  Array<double> modes_;
-  double rate_per_row_, ridge_;
+  Array<double> modes_, pull_;
+  Law law_;
+  double shift_ = 0;
 };
+
+// The largest rate at which steps on N rows converge where lambda_max is the kernel's largest eigenvalue: 2 (1 + m) N / lambda_max, of Nesterov's momentum
+// 2 (1 + m) N / ((1 + 2 m) lambda_max). A kernel traced over outputs has fewer rows than N. NumericalError: lambda_max < 0 or NaN, N < 1, m not in [0, 1).
+double max_learning_rate(double lambda_max, Index rows, double momentum = 0, bool nesterov = false);
 
 }  // namespace linnet::predict

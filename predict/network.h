@@ -1,0 +1,47 @@
+// A network as dynamics see it: linearized at its initial weights, with a rate for each of them. Not installed; trained.cpp uses it.
+#pragma once
+
+#include "linnet/ntk/operator.h"
+
+#include <optional>
+
+namespace linnet::predict {
+
+using autodiff::Array;
+using autodiff::Index;
+using autodiff::Shape;
+using autodiff::Tree;
+
+// Weights with rates P are theta = theta0 + P^(1/2) xi, and xi moves with rate 1: A becomes A P^(1/2) everywhere, and a rate of 0 leaves a weight out.
+// Without rates xi is theta itself. All in double.
+class Network {
+ public:
+  // rates: a tree that names the weights that have other rates than 1; a leaf is one number, or an array of its weight's shape, and at a layer holds for
+  // all below. operation is named in errors. StructureError: a name the parameters do not have, or every weight is frozen; ShapeError: a rate that does not
+  // fit; NumericalError: a rate that is negative or not finite.
+  Network(const char* operation, ntk::Apply f, Tree<Array<double>> theta0, Array<double> x, const Tree<Array<double>>& rates, const ntk::Options& options, bool decays);
+
+  const Array<double>& x() const { return x_; }
+  const Array<double>& f0() const { return derivative_.value(); }
+  Array<double> kernel() const;                          // A P A^T of x with itself, [N, N]
+  Array<double> kernel(const Array<double>& x_new) const;  // of x_new with x
+  Array<double> value(const Array<double>& x_new) const;   // f(theta0, x_new), a few examples at a time where they are independent
+  Array<double> pull() const;                             // A theta0, of the shape of f0: of the weights that are trained, where weights decay
+  Array<double> pull(const Array<double>& x_new) const;
+
+  // theta - theta0 = P A^T c + shrink theta0, and what f0 + A (theta - theta0) answers at x_new.
+  Tree<Array<double>> weights(const Array<double>& c, double shrink) const;
+  Array<double> linearized(const Array<double>& x_new, const Array<double>& c, double shrink) const;
+
+ private:
+  Tree<Array<double>> change(const Array<double>& c, double shrink) const;  // of xi
+  ntk::Apply apply_;                                                        // of xi
+  Tree<Array<double>> theta0_, point_;                                      // xi at the beginning
+  std::optional<Tree<Array<double>>> roots_;                                // P^(1/2)
+  std::optional<Tree<Array<double>>> decaying_;                             // P^(-1/2) theta0, 0 where P is
+  Array<double> x_;
+  ntk::Options options_;
+  ntk::Operator<double> derivative_;
+};
+
+}  // namespace linnet::predict
