@@ -2,6 +2,7 @@
 #pragma once
 
 #include "linnet/predict/dynamics.h"
+#include "linnet/predict/ensemble.h"
 #include "linnet/predict/law.h"
 #include "linnet/predict/spectral.h"
 #include "linnet/predict/spectrum.h"

@@ -20,10 +20,11 @@ using autodiff::NumericalError;
 using autodiff::Shape;
 using autodiff::ShapeError;
 
-namespace {
-
-// The mean of the kernel and its mirror image, in double. Blocks keep both of them in cache.
-template <Scalar T> Array<double> symmetrized(const Array<T>& kernel) {
+// Blocks keep an entry and its mirror image in cache.
+template <Scalar T> Array<double> checked_kernel(const char* operation, const Array<T>& kernel) {
+  if (kernel.shape().rank() != 2 || kernel.shape()[0] != kernel.shape()[1])
+    fail<ShapeError>("{}: a kernel must be a square matrix, got {}", operation, kernel.shape());
+  check_finite(operation, "the kernel", kernel);
   const Index n = kernel.shape()[0];
   const T* k = kernel.data();
   const double largest = max_abs(kernel), allowed = 10 * static_cast<double>(std::numeric_limits<T>::epsilon()) * largest;
@@ -36,12 +37,16 @@ template <Scalar T> Array<double> symmetrized(const Array<T>& kernel) {
         for (Index j = second; j < std::min(second + block, i + 1); ++j) {
           const double a = k[i * n + j], b = k[j * n + i];
           if (!(std::abs(a - b) <= allowed))
-            fail<NumericalError>("spectrum: the kernel is not symmetric: entry [{},{}] is {}, entry [{},{}] is {}; they may differ by {:.3g}, 10 epsilon of the largest entry",
-                                 i, j, k[i * n + j], j, i, k[j * n + i], allowed);
+            fail<NumericalError>("{}: the kernel is not symmetric: entry [{},{}] is {}, entry [{},{}] is {}; they may differ by {:.3g}, 10 epsilon of the largest entry",
+                                 operation, i, j, k[i * n + j], j, i, k[j * n + i], allowed);
           s[i * n + j] = s[j * n + i] = a / 2 + b / 2;
         }
   return result;
 }
+template Array<double> checked_kernel(const char*, const Array<float>&);
+template Array<double> checked_kernel(const char*, const Array<double>&);
+
+namespace {
 
 // A vector without structure, whose product tells two matrices apart.
 Array<double> probe(Index n) {
@@ -80,11 +85,8 @@ Array<double> raw(const char* operation, const Spectrum& spectrum, double dt, co
 }  // namespace
 
 template <Scalar T> Spectrum::Spectrum(const Array<T>& kernel) {
-  if (kernel.shape().rank() != 2 || kernel.shape()[0] != kernel.shape()[1])
-    fail<ShapeError>("spectrum: a kernel must be a square matrix, got {}", kernel.shape());
-  check_finite("spectrum", "the kernel", kernel);
-  const Index n = kernel.shape()[0];
-  Array<double> matrix = symmetrized(kernel);
+  Array<double> matrix = checked_kernel("spectrum", kernel);
+  const Index n = matrix.shape()[0];
   if (const double largest = max_abs(matrix); !std::isfinite(largest * static_cast<double>(16 * n * n)))
     fail<NumericalError>("spectrum: the largest entry of a kernel of {} rows is {:.3g}, and products with its eigenvectors overflow; scale the kernel", n, largest);
   for (Index i = 0; i < n; ++i) mean_diagonal_ += matrix.data()[i * n + i] / static_cast<double>(n);

@@ -13,10 +13,13 @@ using autodiff::Array;
 using autodiff::Index;
 using autodiff::Scalar;
 
+// A kernel in double, the mean of itself and its mirror image. ShapeError: not square. NumericalError: an entry that is not finite, or two mirrored entries that
+// differ by more than 10 epsilon (of T) of the largest entry (named).
+template <Scalar T> Array<double> checked_kernel(const char* operation, const Array<T>& kernel);
+
 class Spectrum {
  public:
-  // kernel [N, N]. ShapeError: not square. NumericalError: an entry that is not finite, or two mirrored entries that differ by more than 10 epsilon
-  // of the largest entry (named); a decomposition that does not reproduce the kernel. epsilon, here and in tolerance(), is that of T.
+  // kernel [N, N]. Errors of checked_kernel; NumericalError: a decomposition that does not reproduce the kernel. epsilon in tolerance() is that of T.
   template <Scalar T> explicit Spectrum(const Array<T>& kernel);
 
   Index size() const { return values_.size(); }

@@ -161,7 +161,12 @@ template <Scalar T> class Checks {
     compare("nngp_21", "", [&] { return ntk::nngp<T>(f_, params_, array("x2"), x1_); });
     if constexpr (std::is_same_v<T, double>) {
       training();
+      training_by_steps();
       training_by_trace();
+      training_by_momentum();
+      training_at_infinite_width();
+      ensembles();
+      inference();
     }
   }
 
@@ -302,26 +307,110 @@ template <Scalar T> class Checks {
     });
   }
 
-  // From the traced kernel, every output trained alike, K + r mean(diag K) in place of K on the training examples.
-  void training_by_trace() {
-    attempt("mse_emp_trace", [&] {
-      const auto at_times = times({"mse_emp_trace_train", "mse_emp_trace_test"});
-      if (at_times.empty()) return;
-      const Json& options = case_.about.at("cases").at("mse_emp_trace");
-      if (options.at("kernel") != "ntk_trace") throw StructureError("the kernel should be \"ntk_trace\", got " + options.at("kernel").dump());
-      auto K = predict::approximate_by_trace(ntk::traced<T>(f_, params_, x1_));
-      const Index n = x1_.shape()[0];
-      double trace = 0;
-      for (Index i = 0; i < n; ++i) trace += K.kernel.data()[i * (n + 1)];
-      for (Index i = 0; i < n; ++i) K.kernel.data()[i * (n + 1)] += options.at("diag_reg").template get<double>() * trace / static_cast<double>(n);
-      const auto flow = predict::gradient_flow<T>(K, array("f1"), array("y1"), {.rate = rate()});
-      for (const Time& time : at_times) {
-        const auto at = flow(time.t);
-        const double within = bound_at(time, flow.dynamics().condition());
-        compare("mse_emp_trace_train" + time.suffix, "", [&] { return at.train(); }, within);
-        compare("mse_emp_trace_test" + time.suffix, "", [&] { return at.predict(predict::approximate_by_trace(ntk::traced<T>(f_, params_, array("x2"), x1_)), array("f2")); }, within);
+  // The same by steps of plain gradient descent.
+  void training_by_steps() {
+    attempt("training by steps", [&] {
+      if (!case_.about.contains("discrete")) return;
+      const Json& discrete = case_.about.at("discrete");
+      const auto descent = predict::gradient_descent<T>(f_, params_, x1_, array("y1"), {.rate = discrete.at("learning_rate").template get<double>()});
+      std::size_t number = 0;
+      for (const Json& steps : discrete.at("steps")) {
+        const auto at = descent(steps.template get<double>());
+        const std::string suffix = "_gd" + std::to_string(number++);
+        compare("params" + suffix, "", [&] { return at.weights(); });
+        compare("flin_train" + suffix, "", [&] { return at.train(); });
+        compare("flin_train" + suffix, "by weights", [&] { return at.linearized(x1_); });
       }
     });
+  }
+
+  // The kernel the description names for this kind of prediction, of one output, as `part`: 11, 21 or 22.
+  Array<T> kernel(const Json& options, const std::string& part) const {
+    const std::string kernel = options.at("kernel");
+    if (kernel == "inf_ntk") return array("inf_ntk_" + part);
+    if (kernel != "ntk_trace") throw StructureError("the kernel should be \"ntk_trace\" or \"inf_ntk\", got \"" + kernel + "\"");
+    return (part == "11" ? ntk::traced<T>(f_, params_, x1_) : ntk::traced<T>(f_, params_, array("x2"), x1_)).mean();
+  }
+  predict::TraceApproximation<T> alike(Array<T> kernel) const { return {std::move(kernel), case_["f1"].size() / case_["f1"].shape()[0]}; }
+
+  // Every output trained alike, K + r mean(diag K) in place of K on the training examples: at the test examples that is the flow of the regularized loss
+  // too, and at the training examples the flow of a regularized kernel.
+  void training_alike(const std::string& family) {
+    attempt(family, [&] {
+      const auto at_times = times({(family + "_train").c_str(), (family + "_test").c_str()});
+      if (at_times.empty()) return;
+      const Json& options = case_.about.at("cases").at(family);
+      const double r = options.at("diag_reg");
+      Array<T> K = kernel(options, "11");
+      const auto test = alike(kernel(options, "21"));
+      const auto ridge = predict::gradient_flow<T>(alike(K), array("f1"), array("y1"), {.rate = rate(), .relative_ridge = r});
+      const double added = ridge.dynamics().law().ridge;
+      for (Index i = 0; i < K.shape()[0]; ++i) K[{i, i}] += added;
+      const auto flow = predict::gradient_flow<T>(alike(K), array("f1"), array("y1"), {.rate = rate()});
+      for (const Time& time : at_times) {
+        const double within = bound_at(time, flow.dynamics().condition());
+        compare(family + "_train" + time.suffix, "", [&] { return flow(time.t).train(); }, within);
+        compare(family + "_test" + time.suffix, "", [&] { return flow(time.t).predict(test, array("f2")); }, within);
+        compare(family + "_test" + time.suffix, "by ridge", [&] { return ridge(time.t).predict(test, array("f2")); }, within);
+      }
+    });
+  }
+  void training_by_trace() { training_alike("mse_emp_trace"); }
+
+  // Heavy ball in the limit of small rates. The arrays are an ODE solver's.
+  void training_by_momentum() {
+    attempt("momentum", [&] {
+      if (!case_.has("momentum_train") && !case_.has("momentum_test")) return;
+      const Json& options = case_.about.at("cases").at("momentum");
+      const auto flow = predict::momentum_flow<T>(alike(kernel(options, "11")), array("f1"), array("y1"), {.rate = rate(), .momentum = options.at("momentum").template get<double>()});
+      const auto at = flow(options.at("time").template get<double>());
+      compare("momentum_train", "", [&] { return at.train(); }, 1e-6);
+      compare("momentum_test", "", [&] { return at.predict(alike(kernel(options, "21")), array("f2")); }, 1e-6);
+    });
+  }
+
+  // From the stored kernels of infinite width.
+  void training_at_infinite_width() {
+    training_alike("mse_inf");
+    compare("max_lr_inf", "", [&] { return Array<T>(Shape{1}, static_cast<T>(predict::max_learning_rate(alike(array("inf_ntk_11"))))); });
+  }
+
+  // Kernels of ensembles trained in the last layer ("nngp") or in all, of the training examples or of the test examples with them.
+  predict::EnsembleKernels<T> kernels_of(const std::string& which, const std::string& part) const {
+    return {array("inf_nngp_" + part), which == "ntk" ? array("inf_ntk_" + part) : Array<T>()};
+  }
+  // Means are compared as arrays are; covariances are differences, and relative to what they are differences of.
+  void gaussian(const std::string& family, const std::string& suffix, const std::string& how, const predict::Gaussian& got, double within) {
+    compare(family + "_mean" + suffix, how, [&] { return autodiff::cast<T>(got.mean); }, within);
+    const std::string covariance = family + "_cov" + suffix;
+    attempt(covariance, [&] {
+      if (!case_.has(covariance)) return;
+      const Array<double>& expected = case_[covariance];
+      if (got.covariance.shape() != expected.shape()) throw autodiff::ShapeError("the shape is " + str(got.covariance.shape()) + ", expected is " + str(expected.shape()));
+      report_.compared(where_, covariance + (how.empty() ? "" : " " + how), autodiff::max_abs(got.covariance - expected) / autodiff::max_abs(case_["inf_nngp_22"]), bound);
+    });
+  }
+  void ensembles() {
+    for (const std::string which : {"nngp", "ntk"})
+      attempt("ens_" + which, [&] {
+        const std::string family = "ens_" + which, mean = family + "_mean", covariance = family + "_cov";
+        const auto at_times = times({mean.c_str(), covariance.c_str()});
+        if (at_times.empty()) return;
+        const double r = case_.about.at("cases").at("ensemble").at("diag_reg");
+        const auto ensemble = predict::gradient_flow_ensemble<T>(kernels_of(which, "11"), array("y1"), {.rate = rate(), .relative_ridge = r});
+        for (const Time& time : at_times) gaussian(family, time.suffix, "", ensemble.predict(kernels_of(which, "21"), array("inf_nngp_22"), time.t), bound_at(time, ensemble.condition()));
+      });
+  }
+  void inference() {
+    for (const std::string which : {"nngp", "ntk"})
+      attempt("gp_" + which, [&] {
+        const std::string family = "gp_" + which;
+        if (!case_.has(family + "_mean")) return;
+        const double r = case_.about.at("cases").at("gp_inference").at("diag_reg");
+        const auto kernels = kernels_of(which, "11"), test = kernels_of(which, "21");
+        gaussian(family, "", "", predict::gp_inference<T>(kernels, array("y1"), {.relative_ridge = r}).predict(test, array("inf_nngp_22")), bound);
+        gaussian(family, "", "by eigenvalues", predict::gradient_flow_ensemble<T>(kernels, array("y1"), {.relative_ridge = r}).predict(test, array("inf_nngp_22"), std::numeric_limits<double>::infinity()), bound);
+      });
   }
 
   template <class F> void attempt(const std::string& what, F&& f) {
@@ -349,14 +438,14 @@ struct Reason {
   bool in_double = true;  // false: where double is checked they are compared, and one that was not is a failure
 };
 constexpr Reason reasons[] = {
-    {"mse_inf_", "infinite width"},
-    {"inf_", "infinite width"},
-    {"ens_", "infinite width (ensembles)"},
-    {"gp_", "infinite width (Gaussian processes)"},
-    {"max_lr_inf", "infinite width"},
-    {"momentum_", "needs momentum dynamics"},
-    {"params_gd", "needs discrete gradient descent"},
-    {"flin_train_gd", "needs discrete gradient descent"},
+    {"inf_", "what is predicted from them is compared; kernels of infinite width are not here"},
+    {"ens_", "dynamics are computed in double", false},
+    {"gp_", "dynamics are computed in double", false},
+    {"max_lr_inf", "dynamics are computed in double", false},
+    {"momentum_", "dynamics are computed in double", false},
+    {"params_gd", "dynamics are computed in double", false},
+    {"flin_train_gd", "dynamics are computed in double", false},
+    {"mse_inf_", "dynamics are computed in double", false},
     {"params_t", "dynamics are computed in double", false},
     {"flin_t", "dynamics are computed in double", false},
     {"f_test_t", "dynamics are computed in double", false},
