@@ -89,8 +89,8 @@ Array<double> covariance(const Known& known, const Array<double>& test, const Ar
   for (Index i = 0; i < n; ++i) {
     double& variance = result.data()[i * n + i];
     if (!(variance >= -known.allowed * scale))
-      fail<NumericalError>("{}: the variance of test example {} is {:.6g}, where that of its prior is {:.6g}; the kernels do not belong together, or are not accurate: a ridge of at least {:.3g} would do",
-                           known.operation, i, variance, test.data()[i * n + i], -variance);
+      fail<NumericalError>("{}: the variance of test example {} is {:.6g}, where that of its prior is {:.6g}; the kernels are not of one covariance of both; give those of the same network, or pass a ridge",
+                           known.operation, i, variance, test.data()[i * n + i]);
     variance = std::max(variance, 0.0);
     for (Index j = 0; j < i; ++j) result.data()[i * n + j] = result.data()[j * n + i] = result.data()[i * n + j] / 2 + result.data()[j * n + i] / 2;
   }
