@@ -64,7 +64,7 @@ Array<double> over_root(const Array<double>& root, Array<double> values) {
   return values;
 }
 
-// f of xi: a weight of one rate is a multiple of xi, which kernels look through; a frozen one is a constant.
+// f of xi: a weight of one rate is a multiple of xi, which kernels look through; a frozen one has no derivative, but is traced as others are.
 ntk::Apply in_variables(const ntk::Apply& f, const Tree<Array<double>>& theta0, const Tree<Array<double>>& roots) {
   using Values = std::shared_ptr<const Array<double>>;
   const auto shared = [](const Array<double>& a) { return std::make_shared<const Array<double>>(a); };
@@ -72,7 +72,7 @@ ntk::Apply in_variables(const ntk::Apply& f, const Tree<Array<double>>& theta0, 
   return [f, start, factor](const Tree<Var>& xi, Var x) {
     const auto weight = [](const Var& moved, const Values& start, const Values& factor) {
       const Var theta0 = autodiff::constant(start);
-      if (std::all_of(factor->begin(), factor->end(), [](double r) { return r == 0; })) return theta0;
+      if (std::all_of(factor->begin(), factor->end(), [](double r) { return r == 0; })) return theta0 + stop_gradient(moved);
       return theta0 + (factor->shape().rank() == 0 ? factor->item() * moved : autodiff::constant(factor) * moved);
     };
     return f(map(weight, xi, start, factor), std::move(x));

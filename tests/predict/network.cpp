@@ -1,6 +1,7 @@
 // Rates of single weights and layers, frozen layers, and what only a network or only a kernel can answer.
 #include "linnet/autodiff/derivative.h"
 #include "linnet/autodiff/ops.h"
+#include "linnet/nn/nn.h"
 #include "linnet/predict/predict.h"
 #include "linnet/tests/predict/problem.h"
 
@@ -154,6 +155,32 @@ TEST_CASE("one rate for all is the learning rate, and a frozen layer is a networ
     CHECK(difference(frozen(t).predict(c.x_test), last(t).predict(c.x_test)) <= bound(last(t).condition()));
   }
   CHECK(frozen(1).rank() == last(1).rank());
+}
+
+TEST_CASE("every layer of a network of layers can be frozen alone, and all but one") {
+  using namespace linnet;
+  const nn::Layer network = nn::serial({nn::Conv(3, {2}), nn::LayerNorm(), nn::Erf(), nn::flatten(), nn::Dense(4, {.b_std = .1}), nn::Relu(), nn::Dense(2)});
+  const Array<double> x = Draw(39).array(Shape{4, 5, 2}), x_test = Draw(40).array(Shape{3, 5, 2}), y = Draw(41).array(Shape{4, 2});
+  const auto params = nn::initialize<double>(network, nn::Key(1), x.shape());
+  const auto f = nn::function_of(network);
+  std::vector<std::string> layers;
+  for (const auto& [name, below] : params.children())
+    if (!below.leaves().empty()) layers.push_back(name);
+  REQUIRE(layers.size() == 3);
+  for (const std::string& one : layers)
+    for (const bool alone : {true, false}) {
+      CAPTURE(one);
+      CAPTURE(alone);
+      std::vector<Rates::Child> rates;
+      for (const std::string& layer : layers)
+        if ((layer == one) == alone) rates.emplace_back(layer, rate(0));
+      const auto flow = gradient_flow(f, params, x, y, {.rate = .3, .weight_decay = 1e-3, .rates = Rates(rates)});
+      const auto at = flow(7), end = flow(infinity);
+      const auto weights = at.weights();
+      for (const std::string& layer : layers) CHECK((weights[layer] == params[layer]) == ((layer == one) == alone));
+      CHECK(difference(at.linearized(x_test), at.predict(x_test)) <= bound(at.condition()));
+      CHECK(difference(end.linearized(x_test), end.predict(x_test)) <= bound(end.condition()));
+    }
 }
 
 TEST_CASE_TEMPLATE("many times at once are each of them", T, float, double) {

@@ -27,6 +27,10 @@ TEST_CASE_TEMPLATE("weights and predictions have the same bits for any number of
   const auto answers = [&] {
     std::vector<Array<T>> all;
     const auto flow = predict::gradient_flow(f, params, x, y, {.rate = 0.5, .ridge = 1e-3});
+    const auto steps = predict::momentum(f, params, x, y, {.rate = 0.5, .weight_decay = 1e-3, .rates = {{"dense_0", predict::rate(0.25)}, {"dense_2", predict::rate(0)}}});
+    all.push_back(steps.predict(steps.points(x_new), std::vector<double>{1, 1000}));
+    const auto moved = steps(1000).weights();
+    for (const Array<T>* leaf : moved.leaves()) all.push_back(*leaf);
     for (const double t : {1.0, 1e4, std::numeric_limits<double>::infinity()}) {
       const auto at = flow(t);
       all.push_back(at.train());
