@@ -32,11 +32,10 @@ template <int n> Affine<n> combined(const Affine<n>& a, const Affine<n>& b) {
 // The map `steps` times, by squaring.
 template <int n> Affine<n> power(Affine<n> step, std::uint64_t steps) {
   Affine<n> result;
-  for (; steps > 0; step = combined(step, step)) {
+  for (;; step = combined(step, step)) {
     if (steps & 1) result = combined(result, step);
-    if ((steps >>= 1) == 0) break;  // one squaring more could overflow
+    if ((steps >>= 1) == 0) return result;
   }
-  return result;
 }
 
 // What dz/dt = generator z does in time t, by scaling and squaring. No eigenvalue of the generator may be larger than `radius`.

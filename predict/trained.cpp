@@ -246,6 +246,16 @@ template <Scalar T> Index Training<T>::rows() const { return state_->f0.size(); 
 template <Scalar T> double Training<T>::max_rate() const { return state_->dynamics.max_rate(); }
 template <Scalar T> const Dynamics& Training<T>::dynamics() const { return state_->dynamics; }
 
+template <Scalar T> Array<double> Training<T>::coefficients(std::span<const double> times) const {
+  return times_first(state_->dynamics.coefficients(times)).reshaped(state_->f0.shape().inserted(0, std::array{static_cast<Index>(times.size())}));
+}
+template <Scalar T> std::vector<Tree<Array<T>>> Training<T>::weights(std::span<const double> times) const {
+  state_->need_network("weights");
+  std::vector<Tree<Array<T>>> all;
+  for (const double t : times) all.push_back((*this)(t).weights());
+  return all;
+}
+
 template <Scalar T> Array<T> Training<T>::train(std::span<const double> times) const {
   const Array<double>& f0 = state_->f0;
   Array<double> f = times_first(state_->dynamics.change(times));

@@ -16,6 +16,7 @@
 
 #include <memory>
 #include <span>
+#include <vector>
 
 namespace linnet::predict {
 
@@ -103,7 +104,9 @@ template <Scalar T> class Training {
   double max_rate() const;                     // the rate below which steps converge; infinity of flows
   const Dynamics& dynamics() const;            // its law, spectrum, rank and condition
 
-  // Outputs at many times in one product, [times, …].
+  // Many times in one product, [times, …]; and weights at each.
+  Array<double> coefficients(std::span<const double> times) const;
+  std::vector<Tree<Array<T>>> weights(std::span<const double> times) const;
   Array<T> train(std::span<const double> times) const;
   Array<T> predict(const Points& points, std::span<const double> times) const;
   Array<T> predict(const ntk::FullKernel<T>& kernel_test_train, const Array<T>& f0_test, std::span<const double> times) const;

@@ -146,6 +146,23 @@ TEST_CASE("before training the ensemble is its prior, and in the end it knows th
   }
 }
 
+TEST_CASE("what training has taken all variance from has none, and never less") {
+  double smallest = infinity;
+  for (std::uint64_t seed = 60; seed < 80; ++seed) {
+    const Networks f = networks(6, 9, seed);
+    for (const bool all : {true, false})
+      for (const double t : {1e6, infinity}) {
+        const Gaussian at = gradient_flow_ensemble(f.train(all), f.y).train(t);
+        for (const double s : deviations(at)) {
+          CHECK(s >= 0);
+          CHECK(s < 1e-5);
+          smallest = std::min(smallest, s);
+        }
+      }
+  }
+  CHECK(smallest == 0);
+}
+
 TEST_CASE("inference by a factor is the ensemble at infinity, with noise and without") {
   const Networks f = networks(3, 6, 51);
   for (const bool all : {true, false})

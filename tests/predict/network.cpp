@@ -196,8 +196,11 @@ TEST_CASE_TEMPLATE("many times at once are each of them", T, float, double) {
     const double t = times[static_cast<std::size_t>(i)];
     CHECK(max_abs(train.rows(i, 1).reshaped(Shape{5, 2}) - flow(t).train()) < 1e-6);
     CHECK(max_abs(test.rows(i, 1).reshaped(Shape{5, 2}) - flow(t).predict(points)) < 1e-6);
+    CHECK(max_abs(flow.coefficients(times).rows(i, 1).reshaped(Shape{5, 2}) - flow(t).coefficients()) < 1e-12 * std::max(1.0, max_abs(flow(t).coefficients())));
+    CHECK(flow.weights(times)[static_cast<std::size_t>(i)] == flow(t).weights());
     if (sizeof(T) == 8) CHECK(max_abs(test.rows(i, 1).reshaped(Shape{5, 2}) - flow(t).predict(points)) < 1e-12);
   }
+  CHECK(flow.weights({}).empty());
   CHECK(flow.train({}).shape() == Shape{0, 5, 2});
   CHECK(flow.predict(points, std::span<const double>()).shape() == Shape{0, 5, 2});
   CHECK(flow.predict(flow.points(Array<T>(Shape{0, 3})), times).shape() == Shape{4, 0, 2});
@@ -239,6 +242,7 @@ TEST_CASE("what a kernel cannot know is refused: rates, weight decay, and predic
   CHECK_THROWS_WITH_AS(gradient_descent(kernel, p.f0, p.y, {.weight_decay = .1}), "gradient_descent: weight decay moves the outputs by A theta0, which a kernel does not know; make it by gradient_descent(f, params, x, y)", StructureError);
   CHECK_THROWS_WITH_AS(momentum(kernel, p.f0, p.y, {.rates = rate(2)}), "momentum: a kernel has no weights for rates to belong to; make it by momentum(f, params, x, y)", StructureError);
   CHECK_THROWS_WITH_AS(momentum(kernel, p.f0, p.y)(1).weights(), "weights: this flow was made from a kernel and has no network; make it by momentum(f, params, x, y), or give predict the kernel and f0 of the test examples", StructureError);
+  CHECK_THROWS_WITH_AS(momentum(kernel, p.f0, p.y).weights(std::vector<double>{1}), doctest::Contains("weights: this flow was made from a kernel and has no network"), StructureError);
   const Case c = network_case(4, 3, 2, 38);
   const auto decays = gradient_flow(network, c.params, c.x, c.y, {.weight_decay = .1});
   auto points = decays.points(c.x_test);
