@@ -17,6 +17,7 @@ using linnet::autodiff::Var;
 using linnet::predict::gradient_descent;
 using linnet::predict::gradient_flow;
 using linnet::predict::momentum;
+using linnet::predict::momentum_flow;
 using linnet::predict::rate;
 using linnet::predict::Rates;
 using problem::Array, problem::bound, problem::difference, problem::Draw, problem::eight, problem::Index, problem::infinity, problem::Problem, problem::product, problem::Shape;
@@ -133,6 +134,34 @@ TEST_CASE("weight space and function space agree with rates, at every time") {
       CHECK(difference(at.linearized(c.x_test), at.predict(c.x_test)) <= allowed);
     }
     CHECK(flow(0).weights() == c.params);
+  }
+}
+
+TEST_CASE("of networks with fewer weights than rows both spaces agree, however they are trained") {
+  const Case c = network_case(15, 2, 2, 42);  // 18 weights, 30 rows
+  const std::vector<linnet::predict::Training<double>> all = {
+      gradient_descent(network, c.params, c.x, c.y, {.rate = .9}),
+      gradient_descent(network, c.params, c.x, c.y, {.rate = .9, .weight_decay = 1e-3, .rates = some}),
+      momentum(network, c.params, c.x, c.y, {.rate = .5}),
+      momentum(network, c.params, c.x, c.y, {.rate = .5, .nesterov = true, .ridge = 1e-2}),
+      momentum_flow(network, c.params, c.x, c.y, {.rate = .5, .momentum = .2}),
+      momentum_flow(network, c.params, c.x, c.y, {.weight_decay = 1e-2, .rates = some})};
+  for (const auto& training : all) {
+    CAPTURE(training.dynamics().law().name());
+    CHECK(training.rows() == 30);
+    REQUIRE(training.max_rate() > 1);
+    for (const double t : {0.0, 1.0, 30.0, 1e6, 1e15, infinity}) {
+      CAPTURE(t);
+      const auto at = training(t);
+      const double allowed = bound(at.condition());
+      CHECK(difference(at.linearized(c.x), at.train()) <= allowed);
+      CHECK(difference(at.linearized(c.x_test), at.predict(c.x_test)) <= allowed);
+      if (training.dynamics().law().ridge == 0 && training.dynamics().law().weight_decay == 0) CHECK(at.rank() <= 18);
+      const Array<double> error = at.train() - c.y;
+      CHECK(at.loss() == doctest::Approx(dot(error, error) / 60).epsilon(1e-9));
+    }
+    CHECK(training(0).weights() == c.params);
+    CHECK(difference(training(1e15).train(), training(infinity).train()) <= bound(training(0).condition()));
   }
 }
 
