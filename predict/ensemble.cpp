@@ -46,7 +46,9 @@ struct Known {
   bool all_layers() const { return nngp.size() > 0; }
   Array<double> targets() const { return y.reshaped(Shape{n(), y.size() / n()}); }
   Array<double> mean(const Array<double>& a) const {  // A^T [n, n2] -> A y
-    return product(true, false, a, targets()).reshaped(y.shape().with(0, a.shape()[1]));
+    Array<double> result = product(true, false, a, targets()).reshaped(y.shape().with(0, a.shape()[1]));
+    check_finite(operation, "the mean", result);
+    return result;
   }
 };
 
@@ -86,6 +88,7 @@ Array<double> covariance(const Known& known, const Array<double>& test, const Ar
   const Index n = test.shape()[0];
   const double scale = max_abs(test) + max_abs(known.nngp);
   Array<double> result = test - subtracted;
+  check_finite(known.operation, "the covariance", result);
   for (Index i = 0; i < n; ++i) {
     double& variance = result.data()[i * n + i];
     if (!(variance >= -known.allowed * scale))
@@ -173,7 +176,6 @@ struct Ensemble::State {
         const Array<double> half = answered(modes, 2 * s, .5);
         g.covariance = covariance(known, cross.test, product(true, false, half, half));
       }
-      check_finite("predict", fmt::format("the mean at t = {:.6g}", t), g.mean);
       all.push_back(std::move(g));
     }
     return all;

@@ -299,3 +299,12 @@ TEST_CASE("values that are no kernels or no options are refused in words") {
   CHECK_THROWS_WITH_AS(process.predict<double>({Array<double>(Shape{1, 1}, {2.0})}, Array<double>(Shape{1, 1}, {1.0})),
                        "gp_inference: the variance of test example 0 is -3, where that of its prior is 1; the kernels are not of one covariance of both; give those of the same network, or pass a ridge", NumericalError);
 }
+
+TEST_CASE("means and covariances that overflow say so") {
+  const Array<double> tiny(Shape{1, 1}, {1e-300}), one(Shape{1, 1}, {1.0}), y(Shape{1}, {1e20});
+  const auto ensemble = gradient_flow_ensemble<double>({tiny}, y);
+  CHECK_THROWS_WITH_AS(ensemble.mean<double>({one}, infinity), "gradient_flow_ensemble: the mean has inf at [0]; every value must be finite", NumericalError);
+  CHECK_THROWS_WITH_AS(gp_inference<double>({tiny}, y).mean<double>({one}), "gp_inference: the mean has inf at [0]; every value must be finite", NumericalError);
+  const auto calm = gradient_flow_ensemble<double>({one, tiny}, Array<double>(Shape{1}));
+  CHECK_THROWS_WITH_AS(calm.predict<double>({one, one}, one, infinity), doctest::Contains("gradient_flow_ensemble: the covariance has "), NumericalError);
+}

@@ -281,4 +281,7 @@ TEST_CASE("what a kernel cannot know is refused: rates, weight decay, and predic
   points.pull.data()[3] = NAN;
   CHECK_THROWS_WITH_AS(decays(1).predict(points), "predict: A theta0 of the test examples has nan at [1,1]; every value must be finite", NumericalError);
   CHECK_THROWS_WITH_AS(linnet::predict::Dynamics(linnet::predict::Spectrum(p.kernel()), p.y, {.weight_decay = 1}), "gradient_flow: weights decay, so A theta0 must have the shape [24] of f0 - y, got [0]", ShapeError);
+  Array<double> pull = p.y;
+  pull.data()[4] = NAN;
+  CHECK_THROWS_WITH_AS(linnet::predict::Dynamics(linnet::predict::Spectrum(p.kernel()), p.y, {.weight_decay = 1}, pull), "gradient_flow: A theta0 has nan at [4]; every value must be finite", NumericalError);
 }
