@@ -4,7 +4,7 @@
 #          traced      the same, summed over outputs
 #          one_output  1024 examples, 784-1024-1024-1
 #          small       256 examples, 784-512-512-10, full
-#          conv        128 images 32 x 32 x 3, 3 convolutions of 32 channels, average over all places, 10 outputs; for the peer's fastest try --method
+#          conv        128 images 32 x 32 x 3, 3 convolutions of 32 channels, average over all places, 10 outputs; the peer is fastest with --method jacobian_contraction
 #   BUILD   folder of the build (default: build)
 #   PEER    a Python that has neural-tangents (default: python3)
 #   THREADS, TURNS  (default: all, 2)

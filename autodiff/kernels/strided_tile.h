@@ -105,8 +105,7 @@ template <class T> struct StridedTile {
                                                                          two = kernels<2>(std::make_index_sequence<static_cast<std::size_t>(R::high)>());
 };
 
-// Rows [first, first + rows) of a matrix [.., columns] as panels of `wide` columns one behind another, zeros behind the last column: f(panel, panel's columns)
-// finds its right factor at panel * rows * wide.
+// `wide` columns of a matrix [rows, columns] from first_column on, as a matrix of their own; zeros behind the last column.
 template <class T> void pack_panel(const T* x, Index rows, Index columns, Index first_column, T* to) {
   constexpr Index wide = Registers<T>::wide;
   const Index n = std::min(wide, columns - first_column);
