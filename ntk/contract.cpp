@@ -338,7 +338,7 @@ template <class T> struct Contractor {
     const Index columns = symmetric ? n2 : n1, down = tiles(n2), across = tiles(columns), width = panel * tile;
     Reporter reporter("ntk", progress, "kernel tiles", static_cast<std::size_t>(symmetric ? down * (down + 1) / 2 : down * across));
     std::atomic<bool> finite{true};
-    for (Index i = (down - 1) / panel; i >= 0; --i) {
+    for (Index i = (down - 1) / panel; i >= 0 && !reporter.cancelled(); --i) {
       const Side<T> x = evaluate(x2, n2, i * width, std::min(n2, (i + 1) * width));
       for (Index j = symmetric ? i : (across - 1) / panel; j >= 0 && !reporter.cancelled(); --j) {
         std::optional<Side<T>> other;

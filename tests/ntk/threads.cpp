@@ -82,10 +82,11 @@ TEST_CASE_TEMPLATE("parts of kernels, mean kernels, eigenvalues and estimates ha
   check_bits([&] { return ntk::full_by_layer(net.f, params, x)["dense_2"].leaf().matrix(); }, 1);
   check_bits([&] { return ntk::Pairs<T>(net.f, params, x)(std::vector<Index>{5, 140, 2}, std::vector<Index>{0, 1}).matrix(); }, 1);
   check_bits([&] { return ntk::monte_carlo_traced<T>(net.f, [&](Index) { return params; }, x, 2).mean(); }, 1);
-  const Array<T> many = as<T>(examples(net, 300, 1));
+  const Array<T> many = as<T>(examples(net, 520, 1));
   const ntk::Operator<T> kept(net.f, params, many);
   const ntk::Operator<T> streamed(net.f, params, many, {.max_memory = kept.bytes() - 1});
-  const Array<T> v = as<T>(Draw(3).array({300, 3}));
+  const Array<T> v = as<T>(Draw(3).array({520, 3}));
+  CHECK_FALSE(streamed.resident());
   check_bits([&] { return streamed(v); });
   check_bits([&] { return ntk::largest_eigenvalues(kept, 3, {.tolerance = 1e-3}).vectors; }, 1);
   check_bits([&] { return ntk::estimate_norms(kept, 3).trace.value; }, 1);
