@@ -31,6 +31,7 @@ template <class T> struct Side {
 template <class T> struct Contractor {
   const GramPlan& plan;
   const Views<T>& params;
+  bool alone = false;                                    // one chunk at a time
   Index O = plan.outputs;
   Index R = plan.traced ? 1 : plan.outputs;              // rows of the kernel for an example
   Index tile = std::max<Index>(1, kernel_tile / R);      // examples of a tile
@@ -133,7 +134,7 @@ template <class T> struct Contractor {
       if (!w) w = worker(m, to);
       run_chunk(*w, first, x, unit.data(), side, to);
     };
-    parallel_for(chunks, item, constant ? 1 : chunks);
+    parallel_for(chunks, item, constant && !alone ? 1 : chunks);
     pool.clear();
     for (std::size_t i = 0; i < side.value.size(); ++i) side.value[i] += first_row(static_cast<int>(i), first - from) * plan.values[i].width;
     side.n = last - first;
@@ -418,7 +419,7 @@ template <class T> struct Contractor {
       b.kept += packed[i] + (plan.traced && varies == Varies::both && S > 1 ? static_cast<double>(n * O * S * W) : 0);
     }
     b.kept += b.evaluating;
-    const Index workers = std::min<Index>(thread_count(), (most + chunk - 1) / chunk);
+    const Index workers = alone ? 1 : std::min<Index>(thread_count(), (most + chunk - 1) / chunk);
     b.evaluating += static_cast<double>(chunk * O * O) + static_cast<double>(workers) * worker_size(chunk);
     b.kept *= sizeof(T);
     b.evaluating *= sizeof(T);
@@ -470,33 +471,37 @@ template <class T> struct Contractor {
 
 }  // namespace
 
-template <Scalar T> bool run_gram(const GramPlan& plan, const Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, Index panel, T* out, const Options& options) {
-  const Contractor<T> c{plan, params};
+template <Scalar T> bool run_gram(const GramPlan& plan, const Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, InFlight in_flight, T* out, const Options& options) {
+  const Contractor<T> c{plan, params, in_flight.alone};
+  const Index panel = in_flight.panel;
   return n2 ? c.run(x2, n2, x1, n1, panel, out, nullptr, options.progress) : c.run(x1, n1, nullptr, 0, panel, out, nullptr, options.progress);
 }
-template <Scalar T> bool run_gram(const GramPlan& plan, const Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, Index panel, const TileSink<T>& sink, const Options& options) {
-  const Contractor<T> c{plan, params};
+template <Scalar T> bool run_gram(const GramPlan& plan, const Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, InFlight in_flight, const TileSink<T>& sink, const Options& options) {
+  const Contractor<T> c{plan, params, in_flight.alone};
+  const Index panel = in_flight.panel;
   return n2 ? c.run(x2, n2, x1, n1, panel, nullptr, &sink, options.progress) : c.run(x1, n1, nullptr, 0, panel, nullptr, &sink, options.progress);
 }
 Index tile_examples(const GramPlan& plan) { return Contractor<double>{plan, {}}.tile; }
 
-template <Scalar T> std::size_t gram_bytes(const GramPlan& plan, Index n1, Index n2, Index panel) { return n1 == 0 ? 0 : Contractor<T>{plan, {}}.bytes(n1, n2, panel); }
+template <Scalar T> std::size_t gram_bytes(const GramPlan& plan, Index n1, Index n2, InFlight in_flight) { return n1 == 0 ? 0 : Contractor<T>{plan, {}, in_flight.alone}.bytes(n1, n2, in_flight.panel); }
 
-template <Scalar T> Index panel_tiles(const GramPlan& plan, Index n1, Index n2, std::size_t room) {
+template <Scalar T> InFlight most_in_flight(const GramPlan& plan, Index n1, Index n2, std::size_t room) {
+  if (n1 == 0) return {};
   const Contractor<T> c{plan, {}};
-  const Index all = std::max<Index>(1, c.tiles(std::max(n1, n2)));
+  const Index all = c.tiles(std::max(n1, n2));
   for (Index panels = 1;; ++panels) {
     const Index panel = (all + panels - 1) / panels;
-    if (panel == 1 || c.bytes(n1, n2, panel) <= room) return panel;
+    const bool fits = c.bytes(n1, n2, panel) <= room;
+    if (fits || panel == 1) return {panel, !fits};
     panels = std::max(panels, (all + panel - 2) / (panel - 1) - 1);  // on to the next smaller panel
   }
 }
 
 #define LINNET_INSTANTIATE(T)                                                                                                                                     \
-  template bool run_gram(const GramPlan&, const Views<T>&, const T*, Index, const T*, Index, Index, T*, const Options&);                                                 \
-  template bool run_gram(const GramPlan&, const Views<T>&, const T*, Index, const T*, Index, Index, const TileSink<T>&, const Options&);                                 \
-  template std::size_t gram_bytes<T>(const GramPlan&, Index, Index, Index);                                                                                       \
-  template Index panel_tiles<T>(const GramPlan&, Index, Index, std::size_t);
+  template bool run_gram(const GramPlan&, const Views<T>&, const T*, Index, const T*, Index, InFlight, T*, const Options&);                                                 \
+  template bool run_gram(const GramPlan&, const Views<T>&, const T*, Index, const T*, Index, InFlight, const TileSink<T>&, const Options&);                                 \
+  template std::size_t gram_bytes<T>(const GramPlan&, Index, Index, InFlight);                                                                                       \
+  template InFlight most_in_flight<T>(const GramPlan&, Index, Index, std::size_t);
 LINNET_INSTANTIATE(float)
 LINNET_INSTANTIATE(double)
 

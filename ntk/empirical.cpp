@@ -187,7 +187,7 @@ template <class T> std::size_t result_bytes(const Question<T>& q, Index n2, Inde
 // The least there must be for so many examples, of one set with itself or against the rows there are.
 template <class T> std::size_t least_bytes(const Question<T>& q, const std::optional<GramPlan>& plan, Index n1, bool in_memory) {
   const Index n2 = q.x2 ? q.n2 : n1;
-  return (in_memory ? result_bytes(q, n2, n1) : 0) + (plan ? gram_bytes<T>(*plan, n1, q.x2 ? q.n2 : 0, 1) : sizeof(T) * static_cast<std::size_t>(vector_product_numbers(q)));
+  return (in_memory ? result_bytes(q, n2, n1) : 0) + (plan ? gram_bytes<T>(*plan, n1, q.x2 ? q.n2 : 0, {1, true}) : sizeof(T) * static_cast<std::size_t>(vector_product_numbers(q)));
 }
 
 template <class T> [[noreturn]] void fail_too_large(const Question<T>& q, const std::optional<GramPlan>& plan, bool in_memory) {
@@ -204,9 +204,9 @@ template <class T> [[noreturn]] void fail_too_large(const Question<T>& q, const 
 
 }  // namespace
 
-template <Scalar T> Index panel_of(const Question<T>& q, const std::optional<GramPlan>& plan, bool in_memory) {
+template <Scalar T> InFlight in_flight_of(const Question<T>& q, const std::optional<GramPlan>& plan, bool in_memory) {
   if (least_bytes(q, plan, q.n1, in_memory) > q.memory) fail_too_large(q, plan, in_memory);
-  return plan ? panel_tiles<T>(*plan, q.n1, q.x2 ? q.n2 : 0, q.memory - (in_memory ? result_bytes(q, q.n2, q.n1) : 0)) : 0;
+  return plan ? most_in_flight<T>(*plan, q.n1, q.x2 ? q.n2 : 0, q.memory - (in_memory ? result_bytes(q, q.n2, q.n1) : 0)) : InFlight{0};
 }
 
 template <Scalar T> std::optional<GramPlan> plan_of(const Question<T>& q) {
@@ -216,8 +216,8 @@ template <Scalar T> std::optional<GramPlan> plan_of(const Question<T>& q) {
 }
 
 template <Scalar T> bool run(const Question<T>& q, const std::optional<GramPlan>& plan, T* out) {
-  const Index panel = panel_of(q, plan);
-  if (plan) return run_gram(*plan, autodiff::detail::views<T>(q.params), q.x1.data(), q.n1, q.x2 ? q.x2->data() : nullptr, q.x2 ? q.n2 : 0, panel, out, q.options);
+  const InFlight in_flight = in_flight_of(q, plan);
+  if (plan) return run_gram(*plan, autodiff::detail::views<T>(q.params), q.x1.data(), q.n1, q.x2 ? q.x2->data() : nullptr, q.x2 ? q.n2 : 0, in_flight, out, q.options);
   by_vector_products(q, out);
   return first_not_finite(std::span<const T>(out, static_cast<std::size_t>(q.n2 * q.R() * q.n1 * q.R()))) < 0;
 }
@@ -240,7 +240,7 @@ template <class T> Array<T> answer(Question<T>& q) {
   check(q);
   if (q.n1 == 0 || q.n2 == 0) return Array<T>({q.n2 * q.R(), q.n1 * q.R()});
   const std::optional<GramPlan> plan = plan_of(q);
-  panel_of(q, plan);  // before there is memory for the kernel
+  in_flight_of(q, plan);  // before there is memory for the kernel
   Array<T> kernel = Array<T>::uninitialized({q.n2 * q.R(), q.n1 * q.R()});
   if (!run(q, plan, kernel.data())) fail_not_finite(q);
   return kernel;
@@ -427,9 +427,10 @@ template <class T> KernelPlan planned(Question<T> q) {
   if (plan) {
     k.tile = tile_examples(*plan);
     k.tiles = (q.n2 + k.tile - 1) / k.tile;
-    k.panel = k.fits() ? panel_of(q, plan) : 1;
-    k.peak = k.result + gram_bytes<T>(*plan, q.n1, q.x2 ? q.n2 : 0, k.panel);
-    k.table += fmt::format("  in flight: {} tile{} of {} examples at a time, down and across, of {} by {}\n", k.panel, k.panel == 1 ? "" : "s", k.tile, k.tiles, (q.n1 + k.tile - 1) / k.tile);
+    const InFlight in_flight = k.fits() ? in_flight_of(q, plan) : InFlight{1, true};
+    k.panel = in_flight.panel;
+    k.peak = k.result + gram_bytes<T>(*plan, q.n1, q.x2 ? q.n2 : 0, in_flight);
+    k.table += fmt::format("  in flight: {} tile{} of {} examples at a time, down and across, of {} by {}{}\n", k.panel, k.panel == 1 ? "" : "s", k.tile, k.tiles, (q.n1 + k.tile - 1) / k.tile, in_flight.alone ? "; one chunk of examples at a time" : "");
   }
   k.table += fmt::format("  memory: {} at most, {} of them the kernel; {} at least; {} {}\n", in_bytes(static_cast<double>(k.peak)), in_bytes(static_cast<double>(k.result)), in_bytes(static_cast<double>(k.least)),
                          in_bytes(static_cast<double>(k.available)), q.options.max_memory ? "are allowed" : "are left on this machine and within the limits of this process");
@@ -465,7 +466,7 @@ template <Scalar T> KernelPlan plan_traced(const Apply& f, const Tree<Array<T>>&
   template KernelPlan plan_traced(const Apply&, const Tree<Array<T>>&, const Array<T>&, const Options&);                        \
   template KernelPlan plan_traced(const Apply&, const Tree<Array<T>>&, const Array<T>&, const Array<T>&, const Options&);       \
   template std::optional<GramPlan> plan_of(const Question<T>&);                                                                 \
-  template Index panel_of(const Question<T>&, const std::optional<GramPlan>&, bool);                                            \
+  template InFlight in_flight_of(const Question<T>&, const std::optional<GramPlan>&, bool);                                     \
   template bool run(const Question<T>&, const std::optional<GramPlan>&, T*);                                                    \
   template Array<T> nngp(const Apply&, const Tree<Array<T>>&, const Array<T>&);                                                 \
   template Array<T> nngp(const Apply&, const Tree<Array<T>>&, const Array<T>&, const Array<T>&);

@@ -62,9 +62,15 @@ struct GramPlan {
 // `example`: the shape of one example, with its leading axis of 1. n1, n2: what the costs are counted for.
 GramPlan plan_gram(const Apply& f, const Tree<Shape>& params, const Shape& example, Index n1, Index n2, bool traced, Contraction contraction);
 
+// What is in memory at a time; it changes no bit.
+struct InFlight {
+  Index panel = 1;    // tiles of examples of which there is what the cut program answers, for rows and for columns
+  bool alone = false; // one chunk of examples goes through the programs at a time, not one for every thread
+};
+
 // Runs it, into `out` [n2 R, n1 R], R the outputs (1 if traced); with n2 of 0 [n1 R, n1 R] of x1 with itself, symmetric in bits. Whether
-// all of it is finite. `panel`: of so many tiles of examples what the cut program answers is in memory at a time, for rows and for columns. It changes no bit.
-template <Scalar T> bool run_gram(const GramPlan& plan, const autodiff::Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, Index panel, T* out, const Options& options);
+// all of it is finite.
+template <Scalar T> bool run_gram(const GramPlan& plan, const autodiff::Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, InFlight in_flight, T* out, const Options& options);
 
 // Takes the tiles of a kernel as they are finished, on any thread, where there is no array for all of it (store.h).
 template <class T> struct TileSink {
@@ -73,11 +79,11 @@ template <class T> struct TileSink {
   autodiff::FunctionRef<std::size_t(Index i, Index j, const T* values, Index stride)> take;
 };
 Index tile_examples(const GramPlan& plan);  // down and across: tile (i, j) has the examples from i and j times that on; j <= i where there is one set
-template <Scalar T> bool run_gram(const GramPlan& plan, const autodiff::Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, Index panel, const TileSink<T>& sink, const Options& options);
+template <Scalar T> bool run_gram(const GramPlan& plan, const autodiff::Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, InFlight in_flight, const TileSink<T>& sink, const Options& options);
 
-// Bytes in flight besides the result, at most, with panels of so many tiles and this number of threads; n2 of 0 as above.
-template <Scalar T> std::size_t gram_bytes(const GramPlan& plan, Index n1, Index n2, Index panel);
-// The largest panels, all of one size, that need no more bytes than there is room for; 1 where none do.
-template <Scalar T> Index panel_tiles(const GramPlan& plan, Index n1, Index n2, std::size_t room);
+// Bytes in flight besides the result, at most, with this number of threads; n2 of 0 as above.
+template <Scalar T> std::size_t gram_bytes(const GramPlan& plan, Index n1, Index n2, InFlight in_flight);
+// The largest panels, all of one size, that need no more bytes than there is room for; else the least there is.
+template <Scalar T> InFlight most_in_flight(const GramPlan& plan, Index n1, Index n2, std::size_t room);
 
 }  // namespace linnet::ntk

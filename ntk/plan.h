@@ -14,7 +14,7 @@ struct KernelPlan {
   double flops = 0;
   std::size_t result = 0;     // bytes of the kernel
   std::size_t peak = 0;       // bytes at most, the kernel included, beside what is there already: parameters, examples, the program
-  std::size_t least = 0;      // the peak with one tile of rows and one of columns in flight
+  std::size_t least = 0;      // the peak with one tile of rows and one of columns in flight, and one chunk of examples at a time
   std::size_t available = 0;  // Options::max_memory, or what is left
   Index tile = 0, tiles = 0;  // examples of a tile, and tiles down; 0 by vector products
   Index panel = 0;            // tiles that are in flight, down and across. Chosen by memory, and changes no bit

@@ -27,8 +27,8 @@ template <Scalar T> void check(Question<T>& q);  // and fills in its numbers
 
 // For arguments that were checked: the plan of the method to be taken, none for vector products.
 template <Scalar T> std::optional<GramPlan> plan_of(const Question<T>& q);
-// Tiles of its panels; NumericalError if there is not the memory for the smallest. in_memory: the kernel itself counts.
-template <Scalar T> Index panel_of(const Question<T>& q, const std::optional<GramPlan>& plan, bool in_memory = true);
+// What of it is in memory at a time; NumericalError if there is not room for the least. in_memory: the kernel itself counts.
+template <Scalar T> InFlight in_flight_of(const Question<T>& q, const std::optional<GramPlan>& plan, bool in_memory = true);
 // The kernel, and whether it is finite. A plan serves questions of any number of examples.
 template <Scalar T> bool run(const Question<T>& q, const std::optional<GramPlan>& plan, T* out);
 

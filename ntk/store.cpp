@@ -121,7 +121,7 @@ template <class T> void fill_record(Record& record, const TileLayout& l, Index i
 }
 
 // Computes what is not there yet.
-template <class T> void write_tiles(const Question<T>& q, const GramPlan& plan, Index panel, const TileFile& file) {
+template <class T> void write_tiles(const Question<T>& q, const GramPlan& plan, InFlight in_flight, const TileFile& file) {
   const TileLayout& l = file.layout();
   std::vector<char> there(static_cast<std::size_t>(l.tiles()), 0);
   parallel_for(l.tiles(), [&](Index k) {
@@ -142,14 +142,14 @@ template <class T> void write_tiles(const Question<T>& q, const GramPlan& plan, 
       throw;
     }
   };
-  if (!run_gram(plan, autodiff::detail::views<T>(q.params), q.x1.data(), q.n1, q.x2 ? q.x2->data() : nullptr, q.x2 ? q.n2 : 0, panel, TileSink<T>{wanted, take}, q.options)) fail_not_finite(q);
+  if (!run_gram(plan, autodiff::detail::views<T>(q.params), q.x1.data(), q.n1, q.x2 ? q.x2->data() : nullptr, q.x2 ? q.n2 : 0, in_flight, TileSink<T>{wanted, take}, q.options)) fail_not_finite(q);
 }
 
 template <class T> StoredKernel<T> on_disk(const std::filesystem::path& path, Question<T> q) {
   check(q);
   Method method;
   const GramPlan plan = plan_tiles(q, method);
-  const Index panel = panel_of<T>(q, plan, false);
+  const InFlight in_flight = in_flight_of<T>(q, plan, false);
   const Fields fields = fields_of(q, plan, method);
   const std::filesystem::path partial = path.string() + ".partial";
   while (true) {
@@ -160,7 +160,7 @@ template <class T> StoredKernel<T> on_disk(const std::filesystem::path& path, Qu
     }
     TileFile file = TileFile::take_up(q.operation, partial, fields);
     if (!file.current()) continue;  // another process finished it meanwhile
-    if (file.layout().tiles() > 0) write_tiles(q, plan, panel, file);
+    if (file.layout().tiles() > 0) write_tiles(q, plan, in_flight, file);
     file.finish(path);
   }
 }

@@ -227,6 +227,22 @@ TEST_CASE_TEMPLATE("a plan says the method, why every parameter is treated so, a
   CHECK(products.peak > products.result);
 }
 
+TEST_CASE("where memory is short one chunk of examples at a time goes through the network, to the same bits") {
+  const Network net = of_layers("large between small", nn::serial({nn::Conv(3, {3, 3}, {.padding = nn::Padding::same}), nn::Relu(), nn::GlobalAvgPool(), nn::Dense(1)}), {12, 12, 2});
+  const auto params = as<float>(net.params);
+  const Array<float> x = as<float>(examples(net, 400, 1));
+  const int before = linnet::autodiff::threads();
+  linnet::autodiff::set_threads(3);
+  const auto plan = [&](std::size_t bytes) { return ntk::plan_full(net.f, params, x, {.max_memory = bytes}); };
+  const ntk::KernelPlan all = plan(1000000000), alone = plan(all.least);
+  CHECK(all.table.find("; one chunk of examples at a time") == std::string::npos);
+  CHECK(alone.table.find("; one chunk of examples at a time") != std::string::npos);
+  CHECK(alone.peak == all.least);
+  CHECK(alone.peak < all.peak);
+  CHECK(ntk::full(net.f, params, x, {.max_memory = alone.peak}).matrix() == ntk::full(net.f, params, x).matrix());
+  linnet::autodiff::set_threads(before);
+}
+
 TEST_CASE("a plan says which parameters have no factors, and which are not used") {
   std::string text;
   for (const Network& net : by_hand()) text += ntk::plan_full(net.f, net.params, examples(net, 3, 1)).table;
