@@ -19,11 +19,14 @@ using Eigen::ColMajor, Eigen::RowMajor;
   return true;
 }();
 
-// Rows of a panel: a multiple of 32, and a tail of fewer than 32 rows joins the last one. The bits do not depend on it, so the height may follow what there is to
-// do for the threads: a high panel packs the right factor more rarely.
-Index panel_rows(Index m) { return m >= 1024 || thread_count() == 1 ? 256 : 128; }
-
 Index pieces(Index n, Index step) { return (n + step - 1) / step; }
+
+// Rows of a panel: as many for every thread, at most 256. A high panel packs the right factor more rarely. A multiple of 4, which the innermost kernel takes at a
+// time, and a tail of fewer than 32 rows joins the last one: then the bits do not depend on it.
+Index panel_rows(Index m) {
+  const Index threads = thread_count(), panels = threads * pieces(m, 256 * threads);
+  return std::max<Index>(64, pieces(m, 4 * panels) * 4);
+}
 
 // One product, by one thread. Row-major results are column-major ones of the transposed factors, so what Eigen calls left is b. Where a row, a column or a term
 // lies in its block follows from n and k and from the row's place in fours: nothing else decides bits.
