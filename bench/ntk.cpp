@@ -43,7 +43,7 @@ double operations(const Options& o) {
 nn::Layer convolutional(const Options& o) {
   std::vector<nn::Layer> layers;
   for (Index l = 0; l < o.depth; ++l) {
-    layers.push_back(nn::Conv(o.width, {3, 3}, {.padding = nn::Padding::same, .W_std = 1.5, .b_std = .05}));
+    layers.push_back(nn::Conv(o.width, {3, 3}, {.strides = {}, .padding = nn::Padding::same, .W_std = 1.5, .b_std = .05}));
     layers.push_back(nn::Erf());
   }
   layers.push_back(nn::GlobalAvgPool());

@@ -9,6 +9,7 @@
 #include "linnet/ntk/tile.h"
 
 #include <atomic>
+#include <limits>
 #include <map>
 #include <optional>
 
@@ -485,16 +486,24 @@ Index tile_examples(const GramPlan& plan) { return Contractor<double>{plan, {}}.
 
 template <Scalar T> std::size_t gram_bytes(const GramPlan& plan, Index n1, Index n2, InFlight in_flight) { return n1 == 0 ? 0 : Contractor<T>{plan, {}, in_flight.alone}.bytes(n1, n2, in_flight.panel); }
 
+// Smaller panels are not always less: of one set with itself, the largest panel is one side and not two.
 template <Scalar T> InFlight most_in_flight(const GramPlan& plan, Index n1, Index n2, std::size_t room) {
   if (n1 == 0) return {};
-  const Contractor<T> c{plan, {}};
-  const Index all = c.tiles(std::max(n1, n2));
-  for (Index panels = 1;; ++panels) {
-    const Index panel = (all + panels - 1) / panels;
-    const bool fits = c.bytes(n1, n2, panel) <= room;
-    if (fits || panel == 1) return {panel, !fits};
-    panels = std::max(panels, (all + panel - 2) / (panel - 1) - 1);  // on to the next smaller panel
+  InFlight least;
+  std::size_t least_bytes = std::numeric_limits<std::size_t>::max();
+  for (const bool alone : {false, true}) {
+    const Contractor<T> c{plan, {}, alone};
+    const Index all = c.tiles(std::max(n1, n2));
+    for (Index panels = 1;; ++panels) {
+      const Index panel = (all + panels - 1) / panels;
+      const std::size_t bytes = c.bytes(n1, n2, panel);
+      if (bytes <= room) return {panel, alone};
+      if (bytes < least_bytes) least_bytes = bytes, least = {panel, alone};
+      if (panel == 1) break;
+      panels = std::max(panels, (all + panel - 2) / (panel - 1) - 1);  // on to the next smaller panel
+    }
   }
+  return least;
 }
 
 #define LINNET_INSTANTIATE(T)                                                                                                                                     \

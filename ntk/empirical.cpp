@@ -187,7 +187,7 @@ template <class T> std::size_t result_bytes(const Question<T>& q, Index n2, Inde
 // The least there must be for so many examples, of one set with itself or against the rows there are.
 template <class T> std::size_t least_bytes(const Question<T>& q, const std::optional<GramPlan>& plan, Index n1, bool in_memory) {
   const Index n2 = q.x2 ? q.n2 : n1;
-  return (in_memory ? result_bytes(q, n2, n1) : 0) + (plan ? gram_bytes<T>(*plan, n1, q.x2 ? q.n2 : 0, {1, true}) : sizeof(T) * static_cast<std::size_t>(vector_product_numbers(q)));
+  return (in_memory ? result_bytes(q, n2, n1) : 0) + (plan ? gram_bytes<T>(*plan, n1, q.x2 ? q.n2 : 0, most_in_flight<T>(*plan, n1, q.x2 ? q.n2 : 0, 0)) : sizeof(T) * static_cast<std::size_t>(vector_product_numbers(q)));
 }
 
 template <class T> [[noreturn]] void fail_too_large(const Question<T>& q, const std::optional<GramPlan>& plan, bool in_memory) {
@@ -427,7 +427,7 @@ template <class T> KernelPlan planned(Question<T> q) {
   if (plan) {
     k.tile = tile_examples(*plan);
     k.tiles = (q.n2 + k.tile - 1) / k.tile;
-    const InFlight in_flight = k.fits() ? in_flight_of(q, plan) : InFlight{1, true};
+    const InFlight in_flight = k.fits() ? in_flight_of(q, plan) : most_in_flight<T>(*plan, q.n1, q.x2 ? q.n2 : 0, 0);
     k.panel = in_flight.panel;
     k.peak = k.result + gram_bytes<T>(*plan, q.n1, q.x2 ? q.n2 : 0, in_flight);
     k.table += fmt::format("  in flight: {} tile{} of {} examples at a time, down and across, of {} by {}{}\n", k.panel, k.panel == 1 ? "" : "s", k.tile, k.tiles, (q.n1 + k.tile - 1) / k.tile, in_flight.alone ? "; one chunk of examples at a time" : "");

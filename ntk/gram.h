@@ -83,7 +83,7 @@ template <Scalar T> bool run_gram(const GramPlan& plan, const autodiff::Views<T>
 
 // Bytes in flight besides the result, at most, with this number of threads; n2 of 0 as above.
 template <Scalar T> std::size_t gram_bytes(const GramPlan& plan, Index n1, Index n2, InFlight in_flight);
-// The largest panels, all of one size, that need no more bytes than there is room for; else the least there is.
+// The largest panels, all of one size, that need no more bytes than there is room for; else what needs the least.
 template <Scalar T> InFlight most_in_flight(const GramPlan& plan, Index n1, Index n2, std::size_t room);
 
 }  // namespace linnet::ntk

@@ -228,7 +228,7 @@ TEST_CASE_TEMPLATE("a plan says the method, why every parameter is treated so, a
 }
 
 TEST_CASE("where memory is short one chunk of examples at a time goes through the network, to the same bits") {
-  const Network net = of_layers("large between small", nn::serial({nn::Conv(3, {3, 3}, {.padding = nn::Padding::same}), nn::Relu(), nn::GlobalAvgPool(), nn::Dense(1)}), {12, 12, 2});
+  const Network net = of_layers("large between small", nn::serial({nn::Conv(3, {3, 3}, {.padding = nn::Padding::same}), nn::Relu(), nn::AvgPool({3, 3}, {.padding = nn::Padding::same}), nn::GlobalAvgPool(), nn::Dense(1)}), {12, 12, 2});
   const auto params = as<float>(net.params);
   const Array<float> x = as<float>(examples(net, 400, 1));
   const int before = linnet::autodiff::threads();
