@@ -138,7 +138,9 @@ template <class T> void convolve_images(const Window& w, Sizes s, const T* g, co
   const Index c = s.channels, f = s.features, image = w.height.extent * w.width.extent * c, patch = taps(w) * c, places = w.height.places * w.width.places;
   if (s.images * image == 0) return;
   const bool whole = w.circular ? w.height.places == w.height.extent && w.width.places == w.width.extent : true;
-  if (w.height.stride == 1 && w.width.stride == 1 && whole && 2 * c >= Registers<T>::lanes)
+  // Zeros around the results would make NaN of weights that are not finite, where no window is.
+  const auto finite = [&] { return first_not_finite(std::span<const T>(weights, static_cast<std::size_t>(patch * f))) < 0; };
+  if (w.height.stride == 1 && w.width.stride == 1 && whole && 2 * c >= Registers<T>::lanes && finite())
     return convolve<T>({turned(w.height), turned(w.width), w.circular}, {s.images, f, c}, g, turned(weights, taps(w), c, f), x, done);
   T* const transposed = scratch<T>(Scratch::parts, patch * f);
   for (Index k = 0; k < patch; ++k)
