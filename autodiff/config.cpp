@@ -71,7 +71,7 @@ std::string config() {
   line("vector math", vector_math_provider());
   line("archives", detail::archive_provider());
   line("threads", fmt::format("{}", threads()));
-  line("blocks", "strips of 2048 elements; products in panels of 128 rows, 256 from 1024 rows on; caches taken as 32 KiB, 1 MiB, 8 MiB");
+  line("blocks", "strips of 2048 elements; products in blocks of 256 terms; caches taken as 32 KiB, 1 MiB, 8 MiB");
   return text;
 }
 
