@@ -75,6 +75,7 @@ template <Scalar T> void check(Question<T>& q) {
 namespace {
 
 constexpr Index vector_lanes = 32;  // cotangents that are pulled back at once
+constexpr std::pair<Method, const char*> method_names[] = {{Method::structured, "structured"}, {Method::jacobian_contraction, "jacobian_contraction"}, {Method::vector_products, "vector_products"}};
 
 Shape one_example(const Shape& x) { return x.with(0, 1); }
 
@@ -205,8 +206,11 @@ template <class T> [[noreturn]] void fail_too_large(const Question<T>& q, const 
 }  // namespace
 
 template <Scalar T> InFlight in_flight_of(const Question<T>& q, const std::optional<GramPlan>& plan, bool in_memory) {
-  if (least_bytes(q, plan, q.n1, in_memory) > q.memory) fail_too_large(q, plan, in_memory);
-  return plan ? most_in_flight<T>(*plan, q.n1, q.x2 ? q.n2 : 0, q.memory - (in_memory ? result_bytes(q, q.n2, q.n1) : 0)) : InFlight{0};
+  const std::size_t result = in_memory ? result_bytes(q, q.n2, q.n1) : 0;
+  const InFlight most = plan ? most_in_flight<T>(*plan, q.n1, q.x2 ? q.n2 : 0, q.memory - std::min(q.memory, result)) : InFlight{0};
+  const std::size_t needed = plan ? result + gram_bytes<T>(*plan, q.n1, q.x2 ? q.n2 : 0, most) : least_bytes(q, plan, q.n1, in_memory);
+  if (needed > q.memory) fail_too_large(q, plan, in_memory);
+  return most;
 }
 
 template <Scalar T> std::optional<GramPlan> plan_of(const Question<T>& q) {
@@ -349,7 +353,7 @@ std::string explain(const Apply& f, const Tree<Shape>& params, const Shape& x, I
   const GramPlan structured = plan_gram(f, params, example, n1, n2, traced, Contraction::automatic), jacobian = plan_gram(f, params, example, n1, n2, traced, Contraction::materialized);
   const Sweeps s = sweeps(f, params, example);
   std::string text = fmt::format("{} by {} examples, {} outputs{}\n", n2, n1, structured.outputs, traced ? ", traced" : "");
-  for (const auto& [method, name] : {std::pair{Method::structured, "structured"}, {Method::jacobian_contraction, "jacobian_contraction"}, {Method::vector_products, "vector_products"}})
+  for (const auto& [method, name] : method_names)
     text += fmt::format("  {:<21}{:9.3g} GFLOP\n", name, flops_of(method, structured, jacobian, s, static_cast<double>(n1), static_cast<double>(n2)) / 1e9);
   for (const auto& c : structured.choices) {
     text += fmt::format("  {} {}: ", c.parameter, c.shape);
@@ -362,8 +366,6 @@ std::string explain(const Apply& f, const Tree<Shape>& params, const Shape& x, I
 }
 
 namespace {
-
-constexpr std::pair<Method, const char*> method_names[] = {{Method::structured, "structured"}, {Method::jacobian_contraction, "jacobian_contraction"}, {Method::vector_products, "vector_products"}};
 
 std::string aligned(const std::vector<std::vector<std::string>>& rows) {
   std::vector<std::size_t> width(rows[0].size(), 0);
