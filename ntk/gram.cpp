@@ -231,21 +231,11 @@ GramPlan plan_gram(const Apply& f, const Tree<Shape>& params, const Shape& examp
     if (!factored[q] && !cut.gradients[q].is_zero()) plan.materialized.push_back(value(cut.gradients[q], 1, p[q].shape().size()));
   plan.cut = std::make_shared<const Program>(tape.seal(outputs));
 
-  std::vector<Varies> primal_varies(static_cast<std::size_t>(plan.n_params), Varies::nothing);
-  primal_varies.push_back(Varies::examples);
-  std::vector<Var> kept;
-  for (const Var& r : l.residuals) {
-    const bool input = !outer.node(r).primitive && r.id() <= plan.n_params;
-    plan.residuals.push_back({input ? r.id() : -1, input ? -1 : static_cast<int>(kept.size()), Varies::nothing});
-    if (!input) kept.push_back(r);
-  }
-  plan.primal = std::make_shared<const Program>(outer.seal(kept));
-  const std::vector<Varies> in_primal = varies(*plan.primal, primal_varies);
+  Primal primal = seal_primal(outer, plan.n_params, {}, l.residuals);
+  plan.primal = std::move(primal.program);
+  plan.residuals = std::move(primal.residuals);
   std::vector<Varies> in_cut{Varies::both};
-  for (auto& r : plan.residuals) {
-    r.varies = r.input >= 0 ? primal_varies[static_cast<std::size_t>(r.input)] : in_primal[static_cast<std::size_t>(plan.primal->outputs[static_cast<std::size_t>(r.output)])];
-    in_cut.push_back(r.varies);
-  }
+  for (const Residual& r : plan.residuals) in_cut.push_back(r.varies);
   in_cut = varies(*plan.cut, in_cut);
   for (std::size_t i = 0; i < plan.values.size(); ++i) plan.values[i].varies = in_cut[static_cast<std::size_t>(plan.cut->outputs[i])];
   find_terms(plan, cut.pieces, sides);

@@ -8,6 +8,7 @@
 
 #include "linnet/autodiff/kernels/parallel.h"
 #include "linnet/ntk/empirical.h"
+#include "linnet/ntk/residuals.h"
 
 #include <array>
 #include <memory>
@@ -30,11 +31,6 @@ struct GramPlan {
     int a, b;
     bool plain;                 // lefts of examples, rights of examples and cotangents: one Hadamard product
     bool packed;                // and one position: packed tiles
-  };
-  // Where a residual comes from: an input of the primal program, or an output of it.
-  struct Residual {
-    int input, output;  // one of them -1
-    autodiff::Varies varies;
   };
   // What the choice of every parameter was made by.
   struct Choice {

@@ -5,6 +5,7 @@
 #include "linnet/ntk/check.h"
 #include "linnet/ntk/memory.h"
 #include "linnet/ntk/progress.h"
+#include "linnet/ntk/residuals.h"
 
 #include <vector>
 
@@ -30,41 +31,34 @@ template <class T> class Sweep {
     const Linear l = linearize([&](std::span<const Var> in) { return std::vector{f(unflatten(params, std::vector<Var>(in.begin(), in.end() - 1)), in.back())}; }, p, std::array{data});
     Tape tape;
     const Var cotangent = tape.input(l.out[0].shape());
-    std::vector<Var> in(n_params_), kept = l.out;
+    std::vector<Var> in(n_params_);
     for (const Var& r : l.residuals) in.push_back(tape.input(r.shape()));
     std::vector<Var> gradients = transpose(*l.map, in, std::array{cotangent});
     gradients.resize(n_params_);
     for (std::size_t i = 0; i < n_params_; ++i)
       if (gradients[i].is_zero()) gradients[i] = fill(&tape, *params.leaves()[i], 0);
-    for (const Var& r : l.residuals) {
-      const bool input = !outer.node(r).primitive && static_cast<std::size_t>(r.id()) <= n_params_;
-      sources_.push_back({input ? r.id() : -1, input ? -1 : static_cast<int>(kept.size()), false, r.shape().size()});
-      if (!input) kept.push_back(r);
-    }
-    const auto primal = std::make_shared<const Program>(outer.seal(kept));
-    std::vector<Varies> of_x(n_params_, Varies::nothing);
-    of_x.push_back(Varies::examples);
-    const std::vector<Varies> all = varies(*primal, of_x);
-    for (Source& s : sources_) s.shared = s.output >= 0 && all[static_cast<std::size_t>(primal->outputs[static_cast<std::size_t>(s.output)])] == Varies::nothing;
-    primal_.emplace(primal);
+    for (const Var& r : l.residuals) sizes_.push_back(r.shape().size());
+    Primal primal = seal_primal(outer, static_cast<int>(n_params_), l.out, l.residuals);
+    sources_ = std::move(primal.residuals);
+    primal_.emplace(std::move(primal.program));
     forward_.emplace(l.map);
     backward_.emplace(std::make_shared<const Program>(tape.seal(gradients)));
-    for (const Source& s : sources_) shared_.emplace_back(static_cast<std::size_t>(s.shared ? s.size : 0));
+    for (std::size_t i = 0; i < sources_.size(); ++i) shared_.emplace_back(static_cast<std::size_t>(shared(i) ? sizes_[i] : 0));
   }
 
   Residuals residuals() const {
     Residuals all;
-    for (const Source& s : sources_) all.emplace_back(static_cast<std::size_t>(own(s) ? s.size : 0));
+    for (std::size_t i = 0; i < sources_.size(); ++i) all.emplace_back(static_cast<std::size_t>(own(i) ? sizes_[i] : 0));
     return all;
   }
   std::size_t residual_bytes() const {
     std::size_t n = 0;
-    for (const Source& s : sources_) n += static_cast<std::size_t>(own(s) ? s.size : 0);
+    for (std::size_t i = 0; i < sources_.size(); ++i) n += static_cast<std::size_t>(own(i) ? sizes_[i] : 0);
     return n * sizeof(T);
   }
   std::size_t bytes() const {  // of everything else
     std::size_t n = primal_->arena_bytes() + forward_->arena_bytes() + backward_->arena_bytes();
-    for (const Source& s : sources_) n += sizeof(T) * static_cast<std::size_t>(s.shared ? s.size : 0);
+    for (const Buffer<T>& b : shared_) n += sizeof(T) * b.size();
     return n;
   }
 
@@ -74,29 +68,26 @@ template <class T> class Sweep {
     in.push_back(x);
     std::vector<T*> to{out};
     for (std::size_t i = 0; i < sources_.size(); ++i)
-      if (sources_[i].output >= 0) to.push_back((sources_[i].shared ? shared_ : kept)[i].data());
+      if (sources_[i].output >= 0) to.push_back((shared(i) ? shared_ : kept)[i].data());
     primal_->run(in, to);
   }
   void forward(const std::vector<const T*>& tangents, const std::vector<const T*>& params, const T* x, const Residuals& kept, T* out) { forward_->run(with(tangents, params, x, kept), std::array{out}); }
   void backward(const T* cotangent, const std::vector<const T*>& params, const T* x, const Residuals& kept, std::vector<T*>& gradients) { backward_->run(with({cotangent}, params, x, kept), gradients); }
 
  private:
-  struct Source {
-    int input, output;  // of the primal program; one of them is -1
-    bool shared;        // of parameters alone: the same for every chunk
-    Index size;
-  };
-  static bool own(const Source& s) { return s.output >= 0 && !s.shared; }
+  bool shared(std::size_t i) const { return sources_[i].output >= 0 && sources_[i].varies == Varies::nothing; }  // of parameters alone: the same for every chunk
+  bool own(std::size_t i) const { return sources_[i].output >= 0 && !shared(i); }
   std::vector<const T*> with(std::vector<const T*> in, const std::vector<const T*>& params, const T* x, const Residuals& kept) const {
     for (std::size_t i = 0; i < sources_.size(); ++i) {
-      const Source& s = sources_[i];
+      const Residual& s = sources_[i];
       if (s.input >= 0) in.push_back(static_cast<std::size_t>(s.input) == n_params_ ? x : params[static_cast<std::size_t>(s.input)]);
-      else in.push_back((s.shared ? shared_ : kept)[i].data());
+      else in.push_back((shared(i) ? shared_ : kept)[i].data());
     }
     return in;
   }
   std::size_t n_params_;
-  std::vector<Source> sources_;
+  std::vector<Residual> sources_;
+  std::vector<Index> sizes_;
   std::optional<Executor<T>> primal_, forward_, backward_;
   Residuals shared_;
 };
