@@ -4,8 +4,25 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 namespace linnet::autodiff {
+
+void* allocate_aligned(std::size_t bytes) {
+  void* const p = ::operator new(bytes, std::align_val_t(64));
+#ifdef MADV_HUGEPAGE
+  if (bytes >= (std::size_t(4) << 20)) {
+    const auto at = reinterpret_cast<std::uintptr_t>(p), page = std::uintptr_t(4096), first = (at + page - 1) / page * page, last = (at + bytes) / page * page;
+    madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);  // advice: without it everything is as right
+  }
+#endif
+  return p;
+}
+void free_aligned(void* p) { ::operator delete(p, std::align_val_t(64)); }
+
 namespace {
 
 template <Scalar T> void check_equal(const char* operation, const Array<T>& a, const Array<T>& b) {

@@ -15,11 +15,15 @@ namespace linnet::autodiff {
 
 template <class T> concept Scalar = std::same_as<T, float> || std::same_as<T, double>;
 
+// To 64 bytes; of 4 MiB and more in huge pages where the system lends them on request, because touching fresh memory page by page costs as much as packing it.
+void* allocate_aligned(std::size_t bytes);
+void free_aligned(void* p);
+
 // Aligned memory that is not set to zero unless asked: vector(n) leaves it as it is, vector(n, T(0)) clears it.
 template <class T> struct AlignedAllocator {
   using value_type = T;
-  T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t(64))); }
-  void deallocate(T* p, std::size_t) { ::operator delete(p, std::align_val_t(64)); }
+  T* allocate(std::size_t n) { return static_cast<T*>(allocate_aligned(n * sizeof(T))); }
+  void deallocate(T* p, std::size_t) { free_aligned(p); }
   template <class U> void construct(U* p) { ::new (static_cast<void*>(p)) U; }
   template <class U, class... Args> void construct(U* p, Args&&... args) { ::new (static_cast<void*>(p)) U(std::forward<Args>(args)...); }
   bool operator==(const AlignedAllocator&) const { return true; }

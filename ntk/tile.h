@@ -6,6 +6,7 @@
 #include "linnet/autodiff/array.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace linnet::ntk {
 
@@ -81,14 +82,49 @@ template <class T> struct Packed {
   }
 
  private:
+  using V = typename B::V;
+  static constexpr Index lanes = B::lanes;
+
+  // Of a square of vectors, by exchanging blocks of S, for S = 1, 2, ...
+  template <int S, std::size_t... I> static void exchange(V (&x)[lanes], std::index_sequence<I...>) {
+    for (Index i = 0; i < lanes; ++i) {
+      if (i & S) continue;
+      const V a = x[i], b = x[i + S];
+      x[i] = __builtin_shufflevector(a, b, ((I & S) ? lanes + I - S : I)...);
+      x[i + S] = __builtin_shufflevector(a, b, ((I & S) ? lanes + I : I + S)...);
+    }
+  }
+  template <int S = 1> static void transpose(V (&x)[lanes]) {
+    exchange<S>(x, std::make_index_sequence<static_cast<std::size_t>(lanes)>());
+    if constexpr (2 * S < lanes) transpose<2 * S>(x);
+  }
+
+  // `count` rows, `lanes` numbers of each, to columns of `step` numbers.
+  void pack_square(const T* x, Index count, Index step, T* to) const {
+    for (Index part = 0; part < step; part += lanes) {
+      V v[lanes];
+      for (Index i = 0; i < lanes; ++i) v[i] = part + i < count ? *reinterpret_cast<const V*>(x + (part + i) * depth) : V{};
+      transpose(v);
+      for (Index k = 0; k < lanes; ++k) {
+        T* const y = to + k * step + part;
+        const Index fits = step - part;
+        if (fits >= lanes) B::at(y) = v[k];
+        else for (Index i = 0; i < fits; ++i) y[i] = v[k][i];
+      }
+    }
+  }
+
   void pack(const T* x, Index n, Index step, T* to) const {
     for (Index k0 = 0; k0 < depth; k0 += B::deep) {
       const Index d = std::min(B::deep, depth - k0);
       T* y = to + k0 * padded(tile, step);
-      for (Index r = 0; r < n; r += step, y += step * d)
-        for (Index k1 = 0; k1 < d; k1 += 16)
-          for (Index i = 0; i < step; ++i)
-            for (Index k = k1; k < std::min(d, k1 + 16); ++k) y[k * step + i] = r + i < n ? x[(r + i) * depth + k0 + k] : T(0);
+      for (Index r = 0; r < n; r += step, y += step * d) {
+        const T* const rows = x + r * depth + k0;
+        Index k = 0;
+        for (; k + lanes <= d; k += lanes) pack_square(rows + k, std::min(step, n - r), step, y + k * step);
+        for (; k < d; ++k)
+          for (Index i = 0; i < step; ++i) y[k * step + i] = r + i < n ? rows[i * depth + k] : T(0);
+      }
     }
   }
 };
