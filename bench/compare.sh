@@ -8,6 +8,7 @@
 #   BUILD   folder of the build (default: build)
 #   PEER    a Python that has neural-tangents (default: python3)
 #   THREADS, TURNS  (default: all, 2)
+#   START=1 one kernel a process, and the seconds from its start to its end
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 case ${1:-} in
@@ -22,7 +23,14 @@ shift
 case+=(--threads "${THREADS:-$(nproc)}" "$@")  # further options, understood by both: --dtype f64
 unset OPENBLAS_CORETYPE  # slows NumPy down on some processors
 export OMP_PROC_BIND=${OMP_PROC_BIND:-true}  # or the system may keep short runs of two threads on one processor
+program=("${BUILD:-$here/../build}/bench/ntk") peer=("${PEER:-python3}" "$here/peers/neural_tangents.py")
+timed() { "$@"; }
+if [ -n "${START:-}" ]; then
+  program+=(--once) peer+=(--once)
+  TIMEFORMAT='{"process_s": %R, "process_cpu_s": %U}'
+  timed() { time "$@"; }
+fi
 for _ in $(seq "${TURNS:-2}"); do
-  "${BUILD:-$here/../build}/bench/ntk" "${case[@]}"
-  "${PEER:-python3}" "$here/peers/neural_tangents.py" "${case[@]}"
+  timed "${program[@]}" "${case[@]}"
+  timed "${peer[@]}" "${case[@]}"
 done

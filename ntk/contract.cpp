@@ -18,7 +18,6 @@ namespace {
 
 using namespace autodiff;
 
-constexpr Index kernel_tile = 384;  // rows of a tile of the kernel
 constexpr Index light_tile = 192;   // examples of a tile of the lefts' products
 
 // Every value of the plan for one set of examples.
@@ -32,10 +31,10 @@ template <class T> struct Side {
 template <class T> struct Contractor {
   const GramPlan& plan;
   const Views<T>& params;
+  Index tile;                                            // examples of a tile
   bool alone = false;                                    // one chunk at a time
   Index O = plan.outputs;
   Index R = plan.traced ? 1 : plan.outputs;              // rows of the kernel for an example
-  Index tile = std::max<Index>(1, kernel_tile / R);      // examples of a tile
   const GramPlan::Value& value(int v) const { return plan.values[static_cast<std::size_t>(v)]; }
   Index lanes(Varies v, Index n) const { return Lanes{n, O}.count(v); }
 
@@ -47,7 +46,9 @@ template <class T> struct Contractor {
     for (std::size_t i = 0; i < plan.residuals.size(); ++i)
       if (over(plan.residuals[i].varies, Varies::examples)) largest = std::max(largest, plan.cut->shape(static_cast<int>(i) + 1).size());
     const Index rows = std::clamp<Index>(1024 / O, 32, 128);
-    return std::min(std::clamp<Index>((1 << 20) / (O * largest), 4, rows), n);
+    const Index wished = std::clamp<Index>((1 << 20) / (O * largest), 4, rows), pairs = (n + wished) / (2 * wished);
+    if (n <= wished || n > 8 * wished) return std::min(n, wished);
+    return (n + 2 * pairs - 1) / (2 * pairs);  // few chunks are of one size and even in number: threads have the same to do
   }
 
   // Residuals that are themselves wanted are written to their place at once.
@@ -472,19 +473,22 @@ template <class T> struct Contractor {
 
 }  // namespace
 
+Index tile_examples(const GramPlan& plan, Index n1, Index n2) {
+  const Index R = plan.traced ? 1 : plan.outputs, rows = std::max(n1, n2) * R < 1024 ? 192 : 384;  // small kernels are many tiles too, for all threads
+  return std::max<Index>(1, rows / R);
+}
+
 template <Scalar T> bool run_gram(const GramPlan& plan, const Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, InFlight in_flight, T* out, const Options& options) {
-  const Contractor<T> c{plan, params, in_flight.alone};
+  const Contractor<T> c{plan, params, tile_examples(plan, n1, n2), in_flight.alone};
   const Index panel = in_flight.panel;
   return n2 ? c.run(x2, n2, x1, n1, panel, out, nullptr, options.progress) : c.run(x1, n1, nullptr, 0, panel, out, nullptr, options.progress);
 }
 template <Scalar T> bool run_gram(const GramPlan& plan, const Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, InFlight in_flight, const TileSink<T>& sink, const Options& options) {
-  const Contractor<T> c{plan, params, in_flight.alone};
+  const Contractor<T> c{plan, params, tile_examples(plan, n1, n2), in_flight.alone};
   const Index panel = in_flight.panel;
   return n2 ? c.run(x2, n2, x1, n1, panel, nullptr, &sink, options.progress) : c.run(x1, n1, nullptr, 0, panel, nullptr, &sink, options.progress);
 }
-Index tile_examples(const GramPlan& plan) { return Contractor<double>{plan, {}}.tile; }
-
-template <Scalar T> std::size_t gram_bytes(const GramPlan& plan, Index n1, Index n2, InFlight in_flight) { return n1 == 0 ? 0 : Contractor<T>{plan, {}, in_flight.alone}.bytes(n1, n2, in_flight.panel); }
+template <Scalar T> std::size_t gram_bytes(const GramPlan& plan, Index n1, Index n2, InFlight in_flight) { return n1 == 0 ? 0 : Contractor<T>{plan, {}, tile_examples(plan, n1, n2), in_flight.alone}.bytes(n1, n2, in_flight.panel); }
 
 // Smaller panels are not always less: of one set with itself, the largest panel is one side and not two.
 template <Scalar T> InFlight most_in_flight(const GramPlan& plan, Index n1, Index n2, std::size_t room) {
@@ -492,7 +496,7 @@ template <Scalar T> InFlight most_in_flight(const GramPlan& plan, Index n1, Inde
   InFlight least;
   std::size_t least_bytes = std::numeric_limits<std::size_t>::max();
   for (const bool alone : {false, true}) {
-    const Contractor<T> c{plan, {}, alone};
+    const Contractor<T> c{plan, {}, tile_examples(plan, n1, n2), alone};
     const Index all = c.tiles(std::max(n1, n2));
     for (Index panels = 1;; ++panels) {
       const Index panel = (all + panels - 1) / panels;

@@ -427,7 +427,7 @@ template <class T> KernelPlan planned(Question<T> q) {
   const std::optional<GramPlan> plan = plan_of(q);
   k.peak = k.least = least_bytes(q, plan, q.n1, true);
   if (plan) {
-    k.tile = tile_examples(*plan);
+    k.tile = tile_examples(*plan, q.n1, q.x2 ? q.n2 : 0);
     k.tiles = (q.n2 + k.tile - 1) / k.tile;
     const InFlight in_flight = k.fits() ? in_flight_of(q, plan) : most_in_flight<T>(*plan, q.n1, q.x2 ? q.n2 : 0, 0);
     k.panel = in_flight.panel;

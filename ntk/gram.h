@@ -58,6 +58,9 @@ struct GramPlan {
 // `example`: the shape of one example, with its leading axis of 1. n1, n2: what the costs are counted for.
 GramPlan plan_gram(const Apply& f, const Tree<Shape>& params, const Shape& example, Index n1, Index n2, bool traced, Contraction contraction);
 
+// Examples of a tile of the kernel of so many (n2 of 0: of n1 with themselves), down and across: tile (i, j) has those from i and j times that on.
+Index tile_examples(const GramPlan& plan, Index n1, Index n2);
+
 // What is in memory at a time; it changes no bit.
 struct InFlight {
   Index panel = 1;    // tiles of examples of which there is what the cut program answers, for rows and for columns
@@ -71,10 +74,9 @@ template <Scalar T> bool run_gram(const GramPlan& plan, const autodiff::Views<T>
 // Takes the tiles of a kernel as they are finished, on any thread, where there is no array for all of it (store.h).
 template <class T> struct TileSink {
   autodiff::FunctionRef<bool(Index i, Index j)> wanted;  // whether tile (i, j) is to be computed; asked right before it is
-  // Its rows, `stride` apart, all of them finite; of a diagonal tile of one set with itself the lower half. Answers the bytes written.
+  // j <= i where there is one set. Its rows, `stride` apart, all of them finite; of a diagonal tile of one set with itself the lower half. Answers the bytes written.
   autodiff::FunctionRef<std::size_t(Index i, Index j, const T* values, Index stride)> take;
 };
-Index tile_examples(const GramPlan& plan);  // down and across: tile (i, j) has the examples from i and j times that on; j <= i where there is one set
 template <Scalar T> bool run_gram(const GramPlan& plan, const autodiff::Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, InFlight in_flight, const TileSink<T>& sink, const Options& options);
 
 // Bytes in flight besides the result, at most, with this number of threads; n2 of 0 as above.

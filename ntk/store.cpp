@@ -88,7 +88,7 @@ template <class T> Fields fields_of(const Question<T>& q, const GramPlan& plan, 
                 {"rows", number(q.n2)},
                 {"columns", number(q.n1)},
                 {"outputs", number(q.outputs)},
-                {"tile", number(tile_examples(plan))},
+                {"tile", number(tile_examples(plan, q.n1, q.x2 ? q.n2 : 0))},
                 {"method", method == Method::structured ? "structured" : "jacobian_contraction"},
                 {"network", network(plan)},
                 {"params", parameters(q.params)}};

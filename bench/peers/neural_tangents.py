@@ -23,6 +23,7 @@ def options():
     parser.add_argument('--layout', choices=('full', 'trace'), default='full')
     parser.add_argument('--method', choices=tuple(METHODS), default='structured')
     parser.add_argument('--dtype', choices=('f32', 'f64'), default='f32')
+    parser.add_argument('--once', action='store_true')  # the first call alone: a process whose whole time is of interest
     return parser.parse_args()
 
 
@@ -51,6 +52,9 @@ def main():
     _, params = init(jax.random.PRNGKey(0), (-1, *image))
     kernel = jax.jit(nt.empirical_ntk_fn(apply, trace_axes=() if o.layout == 'full' else (-1,), vmap_axes=0, implementation=METHODS[o.method]))
     cold, _ = seconds(kernel, x, None, params)
+    if o.once:
+        print(json.dumps({'peer': 'neural-tangents ' + nt.__version__, **vars(o), 'cold_s': round(cold, 5)}))
+        return
     warm = [seconds(kernel, x, None, params) for _ in range(o.repeat)]
     print(json.dumps({'peer': 'neural-tangents ' + nt.__version__, 'jax': jax.__version__, **vars(o), 'cold_s': round(cold, 5), 'best_s': round(min(w for w, _ in warm), 5),
                       'cpu_s': round(sum(c for _, c in warm) / o.repeat, 5), 'peak_mb': round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}))

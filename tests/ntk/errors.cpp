@@ -258,9 +258,9 @@ TEST_CASE_TEMPLATE("progress is told up to the end, and can cancel", T, float, d
     CHECK(text.ends_with(" of " + std::to_string(total) + " " + what));
   };
   const auto with = [](ntk::Options options, Method method) { options.method = method; return options; };
-  check("kernel tiles", "ntk", 6, [&](const ntk::Options& o) { ntk::full(net.f, params, x, o); });  // 128 examples of 3 outputs a tile: 3 by 3, half of them
-  check("kernel tiles", "ntk", 3, [&](const ntk::Options& o) { ntk::full(net.f, params, few, x, o); });
-  check("kernel tiles", "ntk", 1, [&](const ntk::Options& o) { ntk::traced(net.f, params, x, with(o, Method::jacobian_contraction)); });
+  check("kernel tiles", "ntk", 15, [&](const ntk::Options& o) { ntk::full(net.f, params, x, o); });  // 64 examples of 3 outputs a tile: 5 by 5, half of them
+  check("kernel tiles", "ntk", 5, [&](const ntk::Options& o) { ntk::full(net.f, params, few, x, o); });
+  check("kernel tiles", "ntk", 3, [&](const ntk::Options& o) { ntk::traced(net.f, params, x, with(o, Method::jacobian_contraction)); });
   check("kernel columns", "ntk::full", 20, [&](const ntk::Options& o) { ntk::full(net.f, params, few, with(o, Method::vector_products)); });
   check("kernel columns", "ntk::traced", 1, [&](ntk::Options o) { o.independent = false; ntk::traced(net.f, params, few, o); });
   check("diagonal blocks", "ntk::diagonal", 38, [&](const ntk::Options& o) { ntk::diagonal(net.f, params, x, o); });
