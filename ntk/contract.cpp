@@ -353,29 +353,45 @@ template <class T> struct Contractor {
     return finite;
   }
 
-  // The tile pairs of two panels, which begin with these tiles.
-  bool run_panels(const Side<T>& rows, Index tile0, const Side<T>& columns, Index tile1, bool symmetric, T* out, Index ld, const TileSink<T>* sink, Reporter& reporter) const {
-    const std::vector<Buffer<T>> light = all_lefts(rows, columns);
+  // Two panels, the tiles they begin with, and their tile pairs.
+  struct Panels {
+    const Side<T>*rows, *columns;
+    Index tile0, tile1;
+    std::vector<Buffer<T>> light;
     std::vector<std::array<Index, 2>> pairs;
+  };
+  Panels panels(const Side<T>& rows, Index tile0, const Side<T>& columns, Index tile1) const {
+    Panels p{&rows, &columns, tile0, tile1, all_lefts(rows, columns), {}};
     for (Index i = tiles(rows.n) - 1; i >= 0; --i)
-      for (Index j = 0; j < (&rows == &columns ? i + 1 : tiles(columns.n)); ++j) pairs.push_back({i, j});
+      for (Index j = 0; j < (&rows == &columns ? i + 1 : tiles(columns.n)); ++j) p.pairs.push_back({i, j});
+    return p;
+  }
+  // Tile pair k, from memory of this thread, and whether it is finite: take(tile, its values, their stride, whether they are).
+  template <class Take> void run_pair(const Panels& p, Index k, Take&& take) const {
+    const auto [i, j] = p.pairs[static_cast<std::size_t>(k)];
+    const Tile at{i, j, i * tile, std::min(p.rows->n, (i + 1) * tile), j * tile, std::min(p.columns->n, (j + 1) * tile)};
+    thread_local Buffer<T> acc;
+    const Index la = padded(at.columns(R), Block<T>::wide);
+    acc.resize(static_cast<std::size_t>(padded(at.rows(R), Block<T>::high) * la));
+    contract(*p.rows, *p.columns, p.light, at, acc.data(), la);
+    bool whole = true;
+    for (Index e = 0; e < at.rows(R); ++e)  // of a diagonal tile the stored half
+      if (first_not_finite(std::span<const T>(acc.data() + e * la, static_cast<std::size_t>(p.rows == p.columns && i == j ? e + 1 : at.columns(R)))) >= 0) whole = false;
+    take(at, acc.data(), la, whole);
+  }
+
+  bool run_panels(const Side<T>& rows, Index tile0, const Side<T>& columns, Index tile1, bool symmetric, T* out, Index ld, const TileSink<T>* sink, Reporter& reporter) const {
+    const Panels p = panels(rows, tile0, columns, tile1);
     std::atomic<bool> finite{true};
-    parallel_for(static_cast<Index>(pairs.size()), [&](Index k) {
+    parallel_for(static_cast<Index>(p.pairs.size()), [&](Index k) {
       if (reporter.cancelled()) return;
-      const auto [i, j] = pairs[static_cast<std::size_t>(k)];
+      const auto [i, j] = p.pairs[static_cast<std::size_t>(k)];
       if (sink && !sink->wanted(tile0 + i, tile1 + j)) return reporter.done();
-      const Tile at{i, j, i * tile, std::min(rows.n, (i + 1) * tile), j * tile, std::min(columns.n, (j + 1) * tile)};
-      thread_local Buffer<T> acc;
-      const Index la = padded(at.columns(R), Block<T>::wide);
-      acc.resize(static_cast<std::size_t>(padded(at.rows(R), Block<T>::high) * la));
-      contract(rows, columns, light, at, acc.data(), la);
-      const bool diagonal = &rows == &columns && i == j;
-      bool whole = true;
-      for (Index e = 0; e < at.rows(R); ++e)  // of a diagonal tile the stored half
-        if (first_not_finite(std::span<const T>(acc.data() + e * la, static_cast<std::size_t>(diagonal ? e + 1 : at.columns(R)))) >= 0) whole = false;
-      if (!whole) finite = false;
-      if (out) store(at, (tile0 * tile + at.i0) * R, (tile1 * tile + at.j0) * R, symmetric, diagonal, acc.data(), la, out, ld);
-      reporter.done(sink && whole ? sink->take(tile0 + i, tile1 + j, acc.data(), la) : 0);
+      run_pair(p, k, [&](const Tile& at, const T* values, Index stride, bool whole) {
+        if (!whole) finite = false;
+        if (out) store(at, (tile0 * tile + at.i0) * R, (tile1 * tile + at.j0) * R, symmetric, &rows == &columns && at.i == at.j, values, stride, out, ld);
+        reporter.done(sink && whole ? sink->take(tile0 + at.i, tile1 + at.j, values, stride) : 0);
+      });
     });
     return finite;
   }
@@ -510,9 +526,64 @@ template <Scalar T> InFlight most_in_flight(const GramPlan& plan, Index n1, Inde
   return least;
 }
 
+template <Scalar T> struct GramBlocks<T>::State {
+  Contractor<T> c;
+  const T *x1, *x2;
+  Index n1, n2, panel;
+  struct Evaluated {
+    Index panel = -1;
+    std::optional<Side<T>> side;
+  };
+  Evaluated rows = {}, columns = {};
+  std::optional<typename Contractor<T>::Panels> open = {};
+  Index swept = 0;
+
+  const Side<T>& evaluated(Evaluated& e, Index k, const T* x, Index n) {
+    if (e.panel == k) return *e.side;
+    const Index first = k * panel * c.tile, last = std::min(n, first + panel * c.tile);
+    e.panel = -1;
+    e.side.reset();  // never both the old and the new
+    e.side = c.evaluate(x, n, first, last);
+    e.panel = k;
+    const Index chunk = c.chunk_size(n);
+    swept += std::min(n, padded(last, chunk)) - first / chunk * chunk;
+    return *e.side;
+  }
+};
+
+template <Scalar T> GramBlocks<T>::GramBlocks(const GramPlan& plan, const Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, InFlight in_flight)
+    : state_(new State{Contractor<T>{plan, params, in_flight.alone}, x1, x2, n1, n2, in_flight.panel}) {}
+template <Scalar T> GramBlocks<T>::~GramBlocks() = default;
+
+template <Scalar T> Index GramBlocks<T>::open(Index i, Index j, FunctionRef<bool(Index, Index)> wanted) {
+  State& s = *state_;
+  s.open.reset();
+  const bool symmetric = s.n2 == 0;
+  if (symmetric && i == j) s.columns = {};  // one side does for both, and is all that is counted for
+  const Side<T>& rows = s.evaluated(s.rows, i, symmetric ? s.x1 : s.x2, symmetric ? s.n1 : s.n2);
+  const Side<T>& columns = symmetric && i == j ? rows : s.evaluated(s.columns, j, s.x1, s.n1);
+  s.open = s.c.panels(rows, i * s.panel, columns, j * s.panel);
+  std::erase_if(s.open->pairs, [&](const auto& pair) { return !wanted(i * s.panel + pair[0], j * s.panel + pair[1]); });
+  return static_cast<Index>(s.open->pairs.size());
+}
+
+template <Scalar T> bool GramBlocks<T>::run(Index first, Index last, FunctionRef<void(Index, Index, Index, const T*, Index)> take) const {
+  const auto& p = *state_->open;
+  std::atomic<bool> finite{true};
+  parallel_for(last - first, [&](Index k) {
+    state_->c.run_pair(p, first + k, [&](const auto& at, const T* values, Index stride, bool whole) {
+      if (whole) take(k, p.tile0 + at.i, p.tile1 + at.j, values, stride);
+      else finite = false;
+    });
+  });
+  return finite;
+}
+template <Scalar T> Index GramBlocks<T>::swept() const { return state_->swept; }
+
 #define LINNET_INSTANTIATE(T)                                                                                                                                     \
   template bool run_gram(const GramPlan&, const Views<T>&, const T*, Index, const T*, Index, InFlight, T*, const Options&);                                                 \
   template bool run_gram(const GramPlan&, const Views<T>&, const T*, Index, const T*, Index, InFlight, const TileSink<T>&, const Options&);                                 \
+  template class GramBlocks<T>;                                                                                                                                             \
   template std::size_t gram_bytes<T>(const GramPlan&, Index, Index, InFlight);                                                                                       \
   template InFlight most_in_flight<T>(const GramPlan&, Index, Index, std::size_t);
 LINNET_INSTANTIATE(float)

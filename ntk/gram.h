@@ -79,6 +79,22 @@ template <class T> struct TileSink {
 };
 template <Scalar T> bool run_gram(const GramPlan& plan, const autodiff::Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, InFlight in_flight, const TileSink<T>& sink, const Options& options);
 
+// The same tiles by blocks, in any order: block (i, j) has the tiles of the panels i and j, of InFlight::panel tiles each. For who shares them out (distributed.cpp). Keeps the
+// panels of the last block, so that the next one beside it costs the sweep of its columns alone.
+template <Scalar T> class GramBlocks {
+ public:
+  GramBlocks(const GramPlan& plan, const autodiff::Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, InFlight in_flight);  // all of it borrowed
+  ~GramBlocks();
+  Index open(Index i, Index j, autodiff::FunctionRef<bool(Index i, Index j)> wanted);  // its panels; how many tiles of it are wanted
+  // These of them: take(which, i, j, values, stride) as above, of tiles that are finite; whether all are.
+  bool run(Index first, Index last, autodiff::FunctionRef<void(Index k, Index i, Index j, const T* values, Index stride)> take) const;
+  Index swept() const;  // examples that went through the programs so far
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 // Bytes in flight besides the result, at most, with this number of threads; n2 of 0 as above.
 template <Scalar T> std::size_t gram_bytes(const GramPlan& plan, Index n1, Index n2, InFlight in_flight);
 // The largest panels, all of one size, that need no more bytes than there is room for; else what needs the least.

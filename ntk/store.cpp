@@ -9,6 +9,7 @@
 #include "linnet/ntk/check.h"
 #include "linnet/ntk/checksum.h"
 #include "linnet/ntk/question.h"
+#include "linnet/ntk/record.h"
 #include "linnet/ntk/tile_file.h"
 
 #include <atomic>
@@ -80,7 +81,9 @@ void add_build(Fields& fields) {
 
 template <class T> const char* type_name() { return std::same_as<T, float> ? "<f4" : "<f8"; }
 
-template <class T> Fields fields_of(const Question<T>& q, const GramPlan& plan, Method method) {
+}  // namespace
+
+template <Scalar T> Fields fields_of(const Question<T>& q, const GramPlan& plan, Method method) {
   const auto number = [](Index n) { return fmt::format("{}", n); };
   Fields fields{{"type", type_name<T>()},
                 {"layout", q.traced ? "traced" : "full"},
@@ -98,27 +101,9 @@ template <class T> Fields fields_of(const Question<T>& q, const GramPlan& plan, 
   return fields;
 }
 
+namespace {
+
 // ---- writing
-
-using Record = Buffer<std::uint64_t>;
-
-template <class T> T* values_of(Record& record, const TileLayout& l, Index i, Index j) {
-  const Index bytes = l.record(l.height(i), l.breadth(j));
-  record.resize(static_cast<std::size_t>(bytes) / sizeof(std::uint64_t));
-  return reinterpret_cast<T*>(record.data() + TileFile::head);
-}
-
-// A tile of a kernel, `stride` apart, as a record; of a diagonal tile with one half the other is that one.
-template <class T> void fill_record(Record& record, const TileLayout& l, Index i, Index j, const T* values, Index stride) {
-  const Index h = l.height(i), b = l.breadth(j);
-  T* const to = values_of<T>(record, l, i, j);
-  const bool half = l.symmetric && i == j;
-  for (Index r = 0; r < h; ++r) {
-    std::copy_n(values + r * stride, half ? r + 1 : b, to + r * b);
-    for (Index c = r + 1; half && c < b; ++c) to[r * b + c] = values[c * stride + r];
-  }
-  std::fill(to + h * b, reinterpret_cast<T*>(record.data() + record.size()), T(0));
-}
 
 // Computes what is not there yet.
 template <class T> void write_tiles(const Question<T>& q, const GramPlan& plan, InFlight in_flight, const TileFile& file) {
@@ -319,6 +304,7 @@ template <Scalar T> StoredKernel<T> traced_on_disk(const std::filesystem::path& 
 }
 
 #define LINNET_INSTANTIATE(T)                                                                                                                                                       \
+  template Fields fields_of(const Question<T>&, const GramPlan&, Method);                                                                                                           \
   template class StoredKernel<T>;                                                                                                                                                   \
   template StoredKernel<T> full_on_disk(const std::filesystem::path&, const Apply&, const Tree<Array<T>>&, const Array<T>&, const Options&);                                        \
   template StoredKernel<T> full_on_disk(const std::filesystem::path&, const Apply&, const Tree<Array<T>>&, const Array<T>&, const Array<T>&, const Options&);                       \
