@@ -4,6 +4,7 @@
 #include "linnet/autodiff/fail.h"
 #include "linnet/autodiff/kernels/parallel.h"
 #include "linnet/ntk/assembly.h"
+#include "linnet/ntk/blocks.h"
 #include "linnet/ntk/memory.h"
 #include "linnet/ntk/together.h"
 
@@ -60,27 +61,6 @@ TileLayout layout_of(Index n2, Index n1, Index outputs, bool traced, bool symmet
 
 // ---- how large blocks are
 
-// Panels of so many tiles, from all of them down to one; the same list on all ranks. Finely where there are few, by tenths where there are many.
-std::vector<Index> candidates(const TileLayout& l) {
-  std::vector<Index> panels;
-  const Index most = std::max(l.down(), l.across());
-  for (Index parts = 1; parts <= most; parts = std::max(parts + 1, parts * 11 / 10)) {
-    const Index panel = (most + parts - 1) / parts;
-    if (panels.empty() || panels.back() != panel) panels.push_back(panel);
-  }
-  if (panels.back() != 1) panels.push_back(1);
-  return panels;
-}
-
-// Operations until the last rank is done, at most, if all are equally fast: an even share of all, and one block behind it.
-double duration(const GramPlan& plan, const TileLayout& l, Index panel, int ranks) {
-  const double width = static_cast<double>(std::min(panel * l.tile, std::max(l.rows, l.columns))), down = static_cast<double>((l.down() + panel - 1) / panel), across = static_cast<double>((l.across() + panel - 1) / panel);
-  const double pairs = static_cast<double>(l.rows) * static_cast<double>(l.columns) / (l.symmetric ? 2 : 1);
-  const double sweeps = width * (l.symmetric ? down * (down + 1) / 2 : down * (across + 1));
-  const double block = width * width * plan.pair_flops + 2 * width * plan.sweep_flops, r = static_cast<double>(ranks);
-  return (pairs * plan.pair_flops + sweeps * plan.sweep_flops) / r + (1 - 1 / r) * block;
-}
-
 template <class T> class Planner {
  public:
   Planner(Ranks& ranks, const Question<T>& q, const GramPlan& plan, const TileLayout& layout, bool result_here)
@@ -91,7 +71,7 @@ template <class T> class Planner {
   Sharing sharing() {
     Sharing s{l_, {}, 1, record_words(l_, 0, 0), 0};
     set_messages(s);
-    const std::vector<Index> panels = candidates(l_);
+    const std::vector<Index> panels = panel_candidates(l_);
     std::vector<std::uint64_t> fits;
     together(ranks_, q_.operation, [&] {
       for (const Index panel : panels) fits.push_back(alone_if(panel).has_value());
@@ -102,7 +82,7 @@ template <class T> class Planner {
     for (std::size_t c = 0; c < panels.size(); ++c) {
       bool everywhere = true;
       for (std::size_t r = 0; r < static_cast<std::size_t>(ranks_.count()); ++r) everywhere &= of_all[r * panels.size() + c] != 0;
-      if (const double d = duration(plan_, l_, panels[c], ranks_.count()); everywhere && d < best) best = d, s.in_flight.panel = panels[c];
+      if (const double d = divide(l_, panels[c], ranks_.count(), plan_.pair_flops, plan_.sweep_flops).duration; everywhere && d < best) best = d, s.in_flight.panel = panels[c];
     }
     together(ranks_, q_.operation, [&] {
       if (best == std::numeric_limits<double>::infinity()) fail<NumericalError>("{}: no division into blocks fits into the memory of every rank; allow more by Options::max_memory", q_.operation);
