@@ -90,7 +90,7 @@ Network::Network(const char* operation, ntk::Apply f, Tree<Array<double>> theta0
           apply_ = in_variables(apply_, theta0_, *roots_);
           point_ = map([](const Array<double>& a) { return Array<double>(a.shape()); }, theta0_);
         }
-        if (decays) decaying_ = roots_ ? map(over_root, *roots_, theta0_) : theta0_;
+        if (decays) decaying_ = trained(theta0_);
         return ntk::Operator<double>(apply_, point_, x_, options_);
       }()) {}
 
@@ -121,9 +121,11 @@ Tree<Array<double>> Network::change(const Array<double>& c, double shrink) const
   return map([&](const Array<double>& a, const Array<double>& b) { return a + shrink * b; }, moved, *decaying_);
 }
 
+Tree<Array<double>> Network::moved(Tree<Array<double>> xi) const { return roots_ ? map(times_root, *roots_, xi) : xi; }
+Tree<Array<double>> Network::trained(Tree<Array<double>> theta) const { return roots_ ? map(over_root, *roots_, theta) : theta; }
+
 Tree<Array<double>> Network::weights(const Array<double>& c, double shrink) const {
-  const Tree<Array<double>> moved = change(c, shrink);
-  return map([](const Array<double>& a, const Array<double>& b) { return a + b; }, theta0_, roots_ ? map(times_root, *roots_, moved) : moved);
+  return map([](const Array<double>& a, const Array<double>& b) { return a + b; }, theta0_, moved(change(c, shrink)));
 }
 
 Array<double> Network::linearized(const Array<double>& x_new, const Array<double>& c, double shrink) const {

@@ -22,7 +22,11 @@ class Network {
   Network(const char* operation, ntk::Apply f, Tree<Array<double>> theta0, Array<double> x, const Tree<Array<double>>& rates, const ntk::Options& options, bool decays);
 
   const Array<double>& x() const { return x_; }
+  const Tree<Array<double>>& start() const { return theta0_; }
   const Array<double>& f0() const { return derivative_.value(); }
+  const ntk::Apply& apply() const { return apply_; }                      // of xi
+  const Tree<Array<double>>& point() const { return point_; }             // xi at the beginning
+  const ntk::Operator<double>& derivative() const { return derivative_; }  // of xi, at x
   Array<double> kernel() const;                          // A P A^T of x with itself, [N, N]
   Array<double> kernel(const Array<double>& x_new) const;  // of x_new with x
   Array<double> value(const Array<double>& x_new) const;   // f(theta0, x_new), a few examples at a time where they are independent
@@ -32,9 +36,11 @@ class Network {
   // theta - theta0 = P A^T c + shrink theta0, and what f0 + A (theta - theta0) answers at x_new.
   Tree<Array<double>> weights(const Array<double>& c, double shrink) const;
   Array<double> linearized(const Array<double>& x_new, const Array<double>& c, double shrink) const;
+  Tree<Array<double>> change(const Array<double>& c, double shrink) const;  // of xi
+  Tree<Array<double>> moved(Tree<Array<double>> xi) const;                  // P^(1/2) xi: a change of xi as one of theta
+  Tree<Array<double>> trained(Tree<Array<double>> theta) const;             // P^(-1/2) theta, 0 where P is: a change of theta as one of xi
 
  private:
-  Tree<Array<double>> change(const Array<double>& c, double shrink) const;  // of xi
   ntk::Apply apply_;                                                        // of xi
   Tree<Array<double>> theta0_, point_;                                      // xi at the beginning
   std::optional<Tree<Array<double>>> roots_;                                // P^(1/2)

@@ -7,3 +7,4 @@
 #include "linnet/predict/spectral.h"
 #include "linnet/predict/spectrum.h"
 #include "linnet/predict/trained.h"
+#include "linnet/predict/validity.h"

@@ -313,6 +313,8 @@ template <Scalar T> Array<double> Trained<T>::coefficients() const { return stat
 template <Scalar T> Index Trained<T>::rank() const { return state_->dynamics.rank(); }
 template <Scalar T> double Trained<T>::condition() const { return state_->dynamics.condition(); }
 template <Scalar T> double Trained<T>::lambda_max() const { return state_->dynamics.spectrum().lambda_max(); }
+template <Scalar T> double Trained<T>::shrink() const { return state_->dynamics.shrink(t_); }
+template <Scalar T> const Network& Trained<T>::network(const char* operation) const { return state_->need_network(operation); }
 
 // Every door: three sources each.
 #define LINNET_DOOR(NAME, OPTIONS)                                                                                                                                 \

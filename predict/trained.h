@@ -62,6 +62,7 @@ struct Points {
 };
 
 template <Scalar T> class Training;
+class Network;  // network.h, which is not installed
 
 // A network at one time of its training. ShapeError: examples or a kernel that do not fit those trained on; NumericalError: a value that is not
 // finite; StructureError: what only a network has.
@@ -82,6 +83,8 @@ template <Scalar T> class Trained {
   Index rank() const;                  // of the N rows, those that are trained: eigenvalues that are not zero
   double condition() const;
   double lambda_max() const;
+  double shrink() const;                              // s(t) - 1
+  const Network& network(const char* operation) const;  // for validity.h; StructureError in the operation's name without one
 
  private:
   friend class Training<T>;
