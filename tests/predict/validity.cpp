@@ -181,6 +181,13 @@ TEST_CASE("of rates the kernel is that of training, and a frozen layer has no sh
   const Validity m = validity(at, c.probe, {.probes = 200});
   const Weights theta = at.weights();
   CHECK(m.train.gap == doctest::Approx(validity<double>(network, c.params, theta, c.x, c.probe).train.gap).epsilon(1e-9));
+  const auto squares = [&](const char* layer) {
+    double total = 0;
+    const auto change = map([](const Array<double>& a, const Array<double>& b) { return dot(a - b, a - b); }, theta[layer], c.params[layer]);
+    for (const double* leaf : change.leaves()) total += *leaf;
+    return total;
+  };
+  CHECK(m.layers[0].weights == doctest::Approx(squares("in") / (squares("in") + squares("out"))).epsilon(1e-9));
   const auto training_kernel = [&](const Weights& p) {
     const auto parts = linnet::ntk::full_by_parameter<double>(network, p, c.x);
     return 3 * parts["in"]["W"].leaf().matrix() + 0.5 * parts["in"]["b"].leaf().matrix() + parts["out"].leaf().matrix();
