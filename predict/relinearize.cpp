@@ -115,9 +115,10 @@ class Path {
     here_ = true;
   }
 
-  // Solves for dt from theta_ with the last linearization, which need not be there: `residual` is f - y of that model at theta_.
-  Step advance(const Array<double>& residual, double dt) const {
+  // Solves for dt from theta_ and the network's outputs there, with the Jacobian of the last linearization, which may be from elsewhere.
+  Step advance(double dt) const {
     const Network& network = last_->network;
+    const Array<double> residual = outputs_ - y_;
     const Shape flat{residual.size()};
     const Weights offset = network.trained(plus(theta_, -pulled_, start_));
     const Array<double> pull = law_.weight_decay > 0 ? network.derivative().jvp(offset).reshaped(flat) : Array<double>();
@@ -131,14 +132,12 @@ class Path {
     Step step;
     if (options_.order == 1) {
       if (!here_) linearize(theta_);
-      step = advance(outputs_ - y_, dt);
+      step = advance(dt);
     } else {
-      const Weights middle = advance(outputs_ - y_, dt / 2).theta;
+      const Weights middle = advance(dt / 2).theta;
       linearize(middle);
       here_ = false;
-      const Network& network = last_->network;
-      const Weights back = network.trained(plus(theta_, -1, middle));
-      step = advance(network.f0() + network.derivative().jvp(back) - y_, dt);
+      step = advance(dt);
     }
     step.outputs = values_(step.theta);
     step.gap = finite(step.outputs) ? root_mean_square(step.outputs - outputs_ - step.change) : std::numeric_limits<double>::infinity();

@@ -6,8 +6,8 @@
 //
 // Theory. The flow is theta' = G(theta) = -(J^T (f - y) / N + pulls). A piece that is linearized where it begins, at theta_k, has the slope G and its own derivative
 // -J^T J / N instead of G's -(J^T J + sum_i (f - y)_i H_i) / N, H_i the Hessian of row i: it is off by (dt^2 / 2) |sum_i (f - y)_i H_i G| / N + O(dt^3). So order 1 is of
-// first order in dt over all pieces, and exact where the network is linear. Order 2 linearizes where a piece is half way, found to O(dt^2) with the linearization of the piece before
-// it: G is then met in the middle, a piece is off by O(dt^3), and the whole is of second order for the same number of kernels and decompositions. Neither has a step that is too long
+// first order in dt over all pieces, and exact where the network is linear. Order 2 takes the Jacobian where a piece is half way, found to O(dt^2) with that of the piece before
+// it: the slope is then G's in the middle but for O(dt^2), a piece is off by O(dt^3), and the whole is of second order for the same number of kernels and decompositions. Neither has a step that is too long
 // to be stable for the linearized part. (Exponential integrators: Hochbruck & Ostermann, Acta Numerica 19, 2010; the Hessians are left out, as Gauss and Newton's method does.)
 #pragma once
 
