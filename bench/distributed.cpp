@@ -71,7 +71,7 @@ struct Costs {
 Costs costs(const Options& o, const Problem& p, const ntk::GramPlan& plan, Index n) {
   const Array<float> x = numbers<float>({n, 784}, 7, 1.7);
   const autodiff::Views<float> params = autodiff::detail::views<float>(p.params);
-  const Index tile = ntk::tile_examples(plan), panel = (n + tile - 1) / tile;
+  const Index tile = ntk::tile_examples(plan, n, 0), panel = (n + tile - 1) / tile;
   Costs c;
   for (int r = 0; r < o.repeat + 1; ++r) {
     ntk::GramBlocks<float> blocks(plan, params, x.data(), n, nullptr, 0, {panel, false});
@@ -87,7 +87,7 @@ void project(const Options& o) {
   const Problem p = problem(o);
   const autodiff::Tree<Shape> shapes = autodiff::detail::form(p.params);
   const ntk::GramPlan plan = ntk::plan_gram(p.f, shapes, Shape{1, 784}, 50000, 50000, p.traced, ntk::Contraction::automatic);
-  const Index tile = ntk::tile_examples(plan), n = std::max<Index>(o.n / tile, 4) / 2 * 2 * tile;  // whole tiles, and half of them too
+  const Index tile = ntk::tile_examples(plan, o.n, 0), n = std::max<Index>(o.n / tile, 4) / 2 * 2 * tile;  // whole tiles, and half of them too
   const Costs half = costs(o, p, plan, n / 2), whole = costs(o, p, plan, n);
   const double size = static_cast<double>(n);
   const double sweep = std::max(0., (4 * half.open - whole.open) / size);                         // what opening costs in proportion to examples,

@@ -552,7 +552,7 @@ template <Scalar T> struct GramBlocks<T>::State {
 };
 
 template <Scalar T> GramBlocks<T>::GramBlocks(const GramPlan& plan, const Views<T>& params, const T* x1, Index n1, const T* x2, Index n2, InFlight in_flight)
-    : state_(new State{Contractor<T>{plan, params, in_flight.alone}, x1, x2, n1, n2, in_flight.panel}) {}
+    : state_(new State{Contractor<T>{plan, params, tile_examples(plan, n1, n2), in_flight.alone}, x1, x2, n1, n2, in_flight.panel}) {}
 template <Scalar T> GramBlocks<T>::~GramBlocks() = default;
 
 template <Scalar T> Index GramBlocks<T>::open(Index i, Index j, FunctionRef<bool(Index, Index)> wanted) {

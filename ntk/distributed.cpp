@@ -147,7 +147,7 @@ template <class T> struct Shared {
     Fields all{{"call", q.operation}, {"everywhere", distribution.everywhere ? "yes" : "no"}};
     all.insert(all.end(), fields.begin(), fields.end());
     check_equal(ranks, q.operation, all);
-    layout = layout_of(q.n2, q.n1, q.outputs, q.traced, q.x2 == nullptr, tile_examples(plan), sizeof(T));
+    layout = layout_of(q.n2, q.n1, q.outputs, q.traced, q.x2 == nullptr, tile_examples(plan, q.n1, q.x2 ? q.n2 : 0), sizeof(T));
   }
 
   void compute(const Sharing& sharing, const std::vector<char>& there, Take<T> take) {
