@@ -3,6 +3,7 @@
 #include "linnet/autodiff/fail.h"
 #include "linnet/autodiff/kernels/gemm.h"
 #include "linnet/autodiff/plan.h"
+#include "linnet/autodiff/table.h"
 #include "linnet/ntk/check.h"
 #include "linnet/ntk/gram.h"
 #include "linnet/ntk/memory.h"
@@ -367,19 +368,6 @@ std::string explain(const Apply& f, const Tree<Shape>& params, const Shape& x, I
 
 namespace {
 
-std::string aligned(const std::vector<std::vector<std::string>>& rows) {
-  std::vector<std::size_t> width(rows[0].size(), 0);
-  for (const auto& row : rows)
-    for (std::size_t i = 0; i < row.size(); ++i) width[i] = std::max(width[i], row[i].size());
-  std::string text;
-  for (const auto& row : rows) {
-    std::string line;
-    for (std::size_t i = 0; i < row.size(); ++i) line += fmt::format("  {:<{}}", row[i], width[i]);
-    text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
-  }
-  return text;
-}
-
 // Why a parameter is treated as it is.
 std::string reason(const GramPlan::Choice& c, bool materialized) {
   if (c.uses == 0) return "not used";
@@ -396,7 +384,7 @@ template <class T> std::string parameters_table(const GramPlan& plan, bool mater
     rows.push_back({fmt::format("{} {}", c.parameter, c.shape), fmt::format("{}", c.uses), factors ? fmt::format("{}", c.positions) : "", factors ? fmt::format("{:.3g} FLOP", 2 * c.factors) : "",
                     factors ? in_bytes(sizeof(T) * c.factor_numbers) : "", c.uses ? fmt::format("{:.3g} FLOP", 2 * c.materialized) : "", c.uses ? in_bytes(sizeof(T) * c.gradient_numbers) : "", reason(c, materialized)});
   }
-  return aligned(rows);
+  return aligned(rows, "  ");
 }
 
 template <class T> KernelPlan planned(Question<T> q) {
@@ -418,7 +406,7 @@ template <class T> KernelPlan planned(Question<T> q) {
       if (method == k.method) k.flops = flops;
       rows.push_back({name, fmt::format("{:.3g} FLOP", flops), method != k.method ? "" : q.options.method == Method::automatic ? "the fewest" : "as Options::method says"});
     }
-    k.table += aligned(rows) + (k.method == Method::vector_products ? "" : parameters_table<T>(structured, k.method != Method::structured));
+    k.table += aligned(rows, "  ") + (k.method == Method::vector_products ? "" : parameters_table<T>(structured, k.method != Method::structured));
   } else {
     const Sweeps s = sweeps(q.f, shapes, q.x1.shape());
     k.flops = s.forward + static_cast<double>(q.n1 * q.outputs) * (s.backward + s.tangent);

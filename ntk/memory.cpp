@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <fstream>
 #include <limits>
 #include <optional>
@@ -88,16 +87,6 @@ std::size_t memory_limit(const Options& options) {
   if (options.max_memory) return options.max_memory;
   const std::size_t left = available_memory();
   return left == no_limit ? left : left / 10 * 9;
-}
-
-std::string in_bytes(double bytes) {
-  constexpr std::array prefixes{"", "k", "M", "G", "T", "P", "E"};
-  std::size_t k = 0;
-  while (bytes >= 999.5 && k + 1 < prefixes.size()) {
-    bytes /= 1000;
-    ++k;
-  }
-  return fmt::format("{:.{}f} {}B", bytes, k == 0 || bytes >= 99.95 ? 0 : bytes >= 9.995 ? 1 : 2, prefixes[k]);
 }
 
 }  // namespace linnet::ntk

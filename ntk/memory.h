@@ -19,6 +19,4 @@ std::size_t available_memory(const std::filesystem::path& root);
 // Options::max_memory; where that is 0 nine tenths of what is available, since others take some meanwhile.
 std::size_t memory_limit(const Options& options);
 
-std::string in_bytes(double bytes);  // "12 B", "3.14 MB": decimal prefixes, three digits
-
 }  // namespace linnet::ntk

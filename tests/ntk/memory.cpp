@@ -3,6 +3,7 @@
 
 #include "networks_by_hand.h"
 
+#include "linnet/autodiff/table.h"
 #include "linnet/ntk/memory.h"
 
 #include <doctest/doctest.h>
@@ -107,10 +108,10 @@ TEST_CASE("the limit is what is asked for, or nine tenths of what there is") {
   CHECK(there > 0);
   const double limit = static_cast<double>(ntk::memory_limit({}));
   if (there != no_limit) CHECK(limit <= 0.95 * static_cast<double>(fs::exists("/proc/meminfo") ? std::size_t(1) << 45 : there));
-  CHECK(ntk::in_bytes(12) == "12 B");
-  CHECK(ntk::in_bytes(999) == "999 B");
-  CHECK(ntk::in_bytes(1234567) == "1.23 MB");
-  CHECK(ntk::in_bytes(45.6e9) == "45.6 GB");
+  CHECK(linnet::autodiff::in_bytes(12) == "12 B");
+  CHECK(linnet::autodiff::in_bytes(999) == "999 B");
+  CHECK(linnet::autodiff::in_bytes(1234567) == "1.23 MB");
+  CHECK(linnet::autodiff::in_bytes(45.6e9) == "45.6 GB");
 }
 
 TEST_CASE_TEMPLATE("a kernel has the same bits in the least memory and in any", T, float, double) {
