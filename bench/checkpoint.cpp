@@ -1,10 +1,10 @@
 // bench/checkpoint: memory and time of the gradient of a deep network with checkpoints against without: 64 layers of 256 with tanh, 128 examples, a
 // checkpoint around every 8 layers, float. Memory is what the executor holds beside inputs and outputs, and is known before anything runs.
+#include "program.h"
 #include "timing.h"
 
 #include "linnet/autodiff/derivative.h"
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <cmath>
@@ -82,16 +82,5 @@ int main(int argc, char** argv) {
   app.add_option("--examples", o.examples, "examples in the batch")->check(CLI::Range(1, 65536))->capture_default_str();
   app.add_option("--repeat", o.repeat, "runs, of which the fastest counts")->check(CLI::Range(1, 10000))->capture_default_str();
   app.add_option("--threads", o.threads, "threads")->check(CLI::Range(1, 1024))->capture_default_str();
-  try {
-    app.parse(argc, argv);
-    linnet::bench::benchmark(o);
-  } catch (const CLI::CallForHelp& e) {
-    return app.exit(e);
-  } catch (const CLI::ParseError& e) {
-    fmt::print(stderr, "checkpoint: {}; see --help\n", e.what());
-    return 2;
-  } catch (const std::exception& e) {
-    fmt::print(stderr, "checkpoint: {}\n", e.what());
-    return 1;
-  }
+  return linnet::bench::program("checkpoint", app, argc, argv, [&] { linnet::bench::benchmark(o); });
 }

@@ -2,13 +2,13 @@
 // (convolution_eigen.h) in the same run, by the fastest of several ways: windows of the whole batch, of an image, of some rows. 3 x 3 windows, zeros around, float.
 // With several threads set OMP_PROC_BIND=true and OMP_WAIT_POLICY=passive.
 #include "convolution_eigen.h"
+#include "program.h"
 #include "timing.h"
 
 #include "linnet/autodiff/executor.h"
 #include "linnet/autodiff/ops.h"
 #include "linnet/autodiff/transform.h"
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -155,16 +155,5 @@ int main(int argc, char** argv) {
   app.add_option("--repeat", o.repeat, "runs, of which the fastest counts")->check(CLI::Range(1, 10000))->capture_default_str();
   app.add_option("--threads", o.threads, "numbers of threads; default: 1 and all")->check(CLI::Range(1, 64));
   app.add_option("--only", o.only, "rows whose name has this in it: plain, first, strided; value, vjp_weights, vjp_images, jvp");
-  try {
-    app.parse(argc, argv);
-    benchmark(o);
-  } catch (const CLI::CallForHelp& e) {
-    return app.exit(e);
-  } catch (const CLI::ParseError& e) {
-    fmt::print(stderr, "convolution: {}; see --help\n", e.what());
-    return 2;
-  } catch (const std::exception& e) {
-    fmt::print(stderr, "convolution: {}\n", e.what());
-    return 1;
-  }
+  return linnet::bench::program("convolution", app, argc, argv, [&] { benchmark(o); });
 }

@@ -2,12 +2,12 @@
 // run: the forward pass with residuals, vjp and jvp with one and several (co)tangents at once, of all parameters. 784-512-512-512-10, Erf, float.
 // With several threads set OMP_PROC_BIND=true, or the system may keep short runs on one processor.
 #include "derivatives_eigen.h"
+#include "program.h"
 #include "timing.h"
 
 #include "linnet/autodiff/executor.h"
 #include "linnet/autodiff/transform.h"
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -284,16 +284,5 @@ int main(int argc, char** argv) {
   app.add_option("--repeat", o.repeat, "runs, of which the fastest counts")->check(CLI::Range(1, 10000))->capture_default_str();
   app.add_option("--threads", o.threads, "numbers of threads; default: 1 and all")->check(CLI::Range(1, 1024));
   app.add_option("--only", o.only, "one of forward, vjp_1, vjp_<lanes>, jvp_1, jvp_<lanes>");
-  try {
-    app.parse(argc, argv);
-    benchmark(o);
-  } catch (const CLI::CallForHelp& e) {
-    return app.exit(e);
-  } catch (const CLI::ParseError& e) {
-    fmt::print(stderr, "derivatives: {}; see --help\n", e.what());
-    return 2;
-  } catch (const std::exception& e) {
-    fmt::print(stderr, "derivatives: {}\n", e.what());
-    return 1;
-  }
+  return linnet::bench::program("derivatives", app, argc, argv, [&] { benchmark(o); });
 }

@@ -1,5 +1,6 @@
 // bench/distributed: the kernel of 784-512-512-… with Erf by several processes, and what that comes to on more machines than there are. Under mpirun it times one process and all of them;
 // with --project it measures what a pair of examples and the sweep of one cost here, and works out kernels of any size from that (docs/scaling.md). JSON lines.
+#include "program.h"
 #include "timing.h"
 
 #include "linnet/nn/layer.h"
@@ -7,7 +8,6 @@
 #include "linnet/ntk/distributed.h"
 #include "linnet/ntk/gram.h"
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -126,18 +126,8 @@ int main(int argc, char** argv) {
   app.add_option("--project", o.examples, "so many examples on --machines, worked out from what is measured here, without mpirun")->check(positive);
   app.add_option("--machines", o.machines, "each like this one")->check(CLI::Range(1, 1000000))->capture_default_str();
   app.add_option("--memory", o.memory_gb, "GB of each machine for panels")->check(CLI::PositiveNumber)->capture_default_str();
-  try {
-    app.parse(argc, argv);
+  return linnet::bench::program("distributed", app, argc, argv, [&] {
     if (o.examples.empty()) linnet::bench::measure(o);
     else linnet::bench::project(o);
-  } catch (const CLI::CallForHelp& e) {
-    return app.exit(e);
-  } catch (const CLI::ParseError& e) {
-    fmt::print(stderr, "distributed: {}; see --help\n", e.what());
-    return 2;
-  } catch (const std::exception& e) {
-    fmt::print(stderr, "distributed: {}\n", e.what());
-    return 1;
-  }
-  return 0;
+  });
 }

@@ -1,10 +1,10 @@
 // bench/gradient: value and gradient of the mean squared error of 784-512-512-512-10, Erf, with respect to all parameters, float: warm, and from the start of
 // the process to the first gradient. The peer with the same options: bench/peers/jax_gradient.py.
+#include "program.h"
 #include "timing.h"
 
 #include "linnet/autodiff/derivative.h"
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <cmath>
@@ -69,16 +69,5 @@ int main(int argc, char** argv) {
   app.add_option("--examples", examples, "examples in the batch")->check(CLI::Range(1, 65536))->capture_default_str();
   app.add_option("--threads", threads, "threads")->check(CLI::Range(1, 1024))->capture_default_str();
   app.add_option("--repeat", repeat, "runs, of which the fastest counts")->check(CLI::Range(1, 10000))->capture_default_str();
-  try {
-    app.parse(argc, argv);
-    linnet::bench::benchmark(examples, threads, repeat);
-  } catch (const CLI::CallForHelp& e) {
-    return app.exit(e);
-  } catch (const CLI::ParseError& e) {
-    fmt::print(stderr, "gradient: {}; see --help\n", e.what());
-    return 2;
-  } catch (const std::exception& e) {
-    fmt::print(stderr, "gradient: {}\n", e.what());
-    return 1;
-  }
+  return linnet::bench::program("gradient", app, argc, argv, [&] { linnet::bench::benchmark(examples, threads, repeat); });
 }

@@ -1,12 +1,12 @@
 // bench/ntk: the empirical tangent kernel of a dense network with Erf, or of a convolutional one, timed; one JSON line. The same options as peers/neural_tangents.py.
 // GFLOP/s counts the operations a method performs, and stands beside that of a plain product in the same run. With --fit the time of the traced kernel of 128 to
 // 4096 examples against its operations.
+#include "program.h"
 #include "timing.h"
 
 #include "linnet/nn/layer.h"
 #include "linnet/ntk/empirical.h"
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <limits>
@@ -161,16 +161,5 @@ int main(int argc, char** argv) {
   app.add_option("--repeat", o.repeat, "runs after the first, of which the fastest counts")->check(CLI::Range(1, 10000))->capture_default_str();
   app.add_flag("--once", o.once, "the first kernel alone: for the time of a whole process");
   app.add_flag("--fit", o.fit, "the traced kernel for 128 to 4096 examples instead, and how well its operations predict the time");
-  try {
-    app.parse(argc, argv);
-    linnet::bench::run(o);
-  } catch (const CLI::CallForHelp& e) {
-    return app.exit(e);
-  } catch (const CLI::ParseError& e) {
-    fmt::print(stderr, "ntk: {}; see --help\n", e.what());
-    return 2;
-  } catch (const std::exception& e) {
-    fmt::print(stderr, "ntk: {}\n", e.what());
-    return 1;
-  }
+  return linnet::bench::program("ntk", app, argc, argv, [&] { linnet::bench::run(o); });
 }

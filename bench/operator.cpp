@@ -1,12 +1,12 @@
 // bench/operator: one product J (J^T v) over many examples of a dense network with Erf, float, with residuals kept and streamed, beside a plain forward and backward
 // pass over the same data in the same chunks; one JSON line. With --limit-gib the process takes no more address space than that.
+#include "program.h"
 #include "timing.h"
 
 #include "linnet/autodiff/derivative.h"
 #include "linnet/nn/layer.h"
 #include "linnet/ntk/operator.h"
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <optional>
@@ -132,16 +132,5 @@ int main(int argc, char** argv) {
   app.add_option("--limit-gib", o.limit_gib, "address space of the process; 0: no limit")->check(CLI::Range(0., 1e6))->capture_default_str();
   app.add_option("--threads", o.threads, "0: as OMP_NUM_THREADS says, or all")->check(CLI::Range(0, 1024))->capture_default_str();
   app.add_option("--repeat", o.repeat, "runs after the first, of which the fastest counts")->check(CLI::Range(1, 10000))->capture_default_str();
-  try {
-    app.parse(argc, argv);
-    linnet::bench::run(o);
-  } catch (const CLI::CallForHelp& e) {
-    return app.exit(e);
-  } catch (const CLI::ParseError& e) {
-    fmt::print(stderr, "operator: {}; see --help\n", e.what());
-    return 2;
-  } catch (const std::exception& e) {
-    fmt::print(stderr, "operator: {}\n", e.what());
-    return 1;
-  }
+  return linnet::bench::program("operator", app, argc, argv, [&] { linnet::bench::run(o); });
 }

@@ -40,6 +40,20 @@ template <class T> void check_close(const Array<T>& came, const Array<double>& e
   }
 }
 
+// An elementwise layer against its function, and its slope against differences of that; at element `flat` the slope is 0.
+template <class T, class F> void check_elementwise(const nn::Layer& layer, const F& f, const Array<T>& x, Index flat = -1) {
+  CAPTURE(layer.name);
+  const auto map = autodiff::linearize([&](const Var& v) { return layer.apply({}, v, {}).leaf(); }, x);
+  Array<double> y(x.shape()), slope(x.shape());
+  for (Index i = 0; i < x.size(); ++i) {
+    const double at = x.data()[i], h = 1e-3;
+    y.data()[i] = f(at);
+    slope.data()[i] = i == flat ? 0 : (8 * (f(at + h) - f(at - h)) - (f(at + 2 * h) - f(at - 2 * h))) / (12 * h);
+  }
+  check_close(map.value(), y, tolerance<T>());
+  check_close(map.jvp(Array<T>(x.shape(), T(1))), slope, sizeof(T) == 4 ? 1e-5 : 1e-9);
+}
+
 // What apply throws when it is traced with parameters and inputs of these shapes, and what initialize throws.
 template <class Error> std::string error_of(const nn::Layer& layer, const Params<double>& params, const Shape& x, const nn::Context& context = {}) {
   try {
