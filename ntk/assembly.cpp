@@ -91,8 +91,8 @@ namespace {
 
 template <class T> class Worker {
  public:
-  Worker(Ranks& ranks, const Question<T>& q, const GramPlan& plan, const Sharing& sharing)
-      : ranks_(ranks), q_(q), s_(sharing), params_(autodiff::detail::views<T>(q.params)), blocks_(blocks_of(q, plan, params_, sharing.in_flight)) {
+  Worker(Ranks& ranks, const Question<T>& q, const GramPlan& plan, const Sharing& sharing, Take<T> take)
+      : ranks_(ranks), q_(q), s_(sharing), take_(take), params_(autodiff::detail::views<T>(q.params)), blocks_(blocks_of(q, plan, params_, sharing.in_flight)) {
     reply_.resize(reply_head + mask_words(sharing.in_flight.panel));
     for (Record& r : message_) r.resize(sharing.message);
   }
@@ -153,7 +153,8 @@ template <class T> class Worker {
           const auto at = static_cast<std::size_t>(k);
           to[1 + 2 * at] = static_cast<std::uint64_t>(i);
           to[2 + 2 * at] = static_cast<std::uint64_t>(j);
-          fill_record(to.data() + head + at * s_.record, s_.layout, i, j, values, stride);
+          if (s_.written) take_(i, j, values, stride);
+          else fill_record(to.data() + head + at * s_.record, s_.layout, i, j, values, stride);
         }))
       fail_not_finite(q_);
     sending = ranks_.send(0, Ranks::Tag::tiles, std::span<const std::uint64_t>(to.data(), message_words(last - first, s_.record)));
@@ -164,6 +165,7 @@ template <class T> class Worker {
   Ranks& ranks_;
   const Question<T>& q_;
   const Sharing& s_;
+  Take<T> take_;
   Views<T> params_;
   GramBlocks<T> blocks_;
   Record reply_;  // words before their transfers, which end first
@@ -301,7 +303,8 @@ template <class T> class Collector {
     parallel_for(count, [&](Index k) {
       const auto at = static_cast<std::size_t>(k);
       const Index i = static_cast<Index>(words[1 + 2 * at]), j = static_cast<Index>(words[2 + 2 * at]);
-      reporter_.done(take_(i, j, values_of<T>(const_cast<std::uint64_t*>(words.data()) + head + at * s_.record), s_.layout.breadth(j)));
+      if (s_.written) reporter_.done(sizeof(std::uint64_t) * record_words(s_.layout, i, j));
+      else reporter_.done(take_(i, j, values_of<T>(const_cast<std::uint64_t*>(words.data()) + head + at * s_.record), s_.layout.breadth(j)));
     });
     done_.tiles += count;
   }
@@ -351,11 +354,13 @@ template <class T> class Collector {
 template <Scalar T> Assembly assemble(Ranks& ranks, const Question<T>& q, const GramPlan& plan, const Sharing& sharing, std::vector<char> there, Take<T> take) {
   return Collector<T>(ranks, q, plan, sharing, std::move(there), take).run();
 }
-template <Scalar T> Assembly work(Ranks& ranks, const Question<T>& q, const GramPlan& plan, const Sharing& sharing) { return Worker<T>(ranks, q, plan, sharing).run(); }
+template <Scalar T> Assembly work(Ranks& ranks, const Question<T>& q, const GramPlan& plan, const Sharing& sharing, Take<T> take) {
+  return Worker<T>(ranks, q, plan, sharing, take).run();
+}
 
 #define LINNET_INSTANTIATE(T)                                                                                                            \
   template Assembly assemble(Ranks&, const Question<T>&, const GramPlan&, const Sharing&, std::vector<char>, Take<T>);                   \
-  template Assembly work(Ranks&, const Question<T>&, const GramPlan&, const Sharing&);
+  template Assembly work(Ranks&, const Question<T>&, const GramPlan&, const Sharing&, Take<T>);
 LINNET_INSTANTIATE(float)
 LINNET_INSTANTIATE(double)
 

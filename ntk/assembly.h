@@ -40,18 +40,19 @@ struct Sharing {
   TileLayout layout;
   InFlight in_flight;
   Index batch = 1;             // tiles that this rank computes and sends at a time
-  std::size_t record = 0;      // words of a tile, at most
+  bool written = false;        // who computes a tile puts it in its place; rank 0 hears of it alone
+  std::size_t record = 0;      // words of a tile in a message, at most
   std::size_t message = 0;     // words of a batch of any rank, at most
 };
 std::size_t message_words(Index batch, std::size_t record);
 constexpr int most_arriving = 4;  // batches that rank 0 receives at once
 
-// Where rank 0 puts tiles, on any thread; answers bytes written to disk.
+// Puts tiles in their place, on any thread; answers bytes written to disk.
 template <class T> using Take = autodiff::FunctionRef<std::size_t(Index i, Index j, const T* values, Index stride)>;
 
 // On rank 0: all tiles that are not there. NumericalError if progress cancels; whatever `take` throws.
 template <Scalar T> Assembly assemble(Ranks& ranks, const Question<T>& q, const GramPlan& plan, const Sharing& sharing, std::vector<char> there, Take<T> take);
-// On the others: blocks, until there are none.
-template <Scalar T> Assembly work(Ranks& ranks, const Question<T>& q, const GramPlan& plan, const Sharing& sharing);
+// On the others: blocks, until there are none. `take` is for tiles that are written here.
+template <Scalar T> Assembly work(Ranks& ranks, const Question<T>& q, const GramPlan& plan, const Sharing& sharing, Take<T> take);
 
 }  // namespace linnet::ntk

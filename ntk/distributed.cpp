@@ -68,8 +68,8 @@ template <class T> class Planner {
     memory_ = q.options.max_memory ? q.memory : q.memory / static_cast<std::size_t>(ranks.here());
   }
 
-  Sharing sharing() {
-    Sharing s{l_, {}, 1, record_words(l_, 0, 0), 0};
+  Sharing sharing(bool written) {
+    Sharing s{l_, {}, 1, written, record_words(l_, 0, 0), 0};
     set_messages(s);
     const std::vector<Index> panels = panel_candidates(l_);
     std::vector<std::uint64_t> fits;
@@ -98,6 +98,7 @@ template <class T> class Planner {
     const std::vector<std::uint64_t> rooms = ranks_.gather(std::array<std::uint64_t, 1>{room});
     const std::size_t most = std::min<std::size_t>(std::size_t{64} << 20, *std::min_element(rooms.begin(), rooms.end()) / 16);
     s.batch = std::clamp<Index>(static_cast<Index>(most / bytes), 1, 8 * thread_count());
+    if (s.written) s.record = 0;
     const std::vector<std::uint64_t> batches = ranks_.gather(std::array<std::uint64_t, 1>{static_cast<std::uint64_t>(s.batch)});
     s.message = message_words(static_cast<Index>(*std::max_element(batches.begin(), batches.end())), s.record);
     together(ranks_, q_.operation, [&] {
@@ -144,7 +145,7 @@ template <class T> struct Shared {
       plan = plan_tiles(q, method);
       fields = fields_of(q, plan, method);
     });
-    Fields all{{"call", q.operation}, {"everywhere", distribution.everywhere ? "yes" : "no"}};
+    Fields all{{"call", q.operation}, {"everywhere", distribution.everywhere ? "yes" : "no"}, {"shared_folder", distribution.shared_folder ? "yes" : "no"}};
     all.insert(all.end(), fields.begin(), fields.end());
     check_equal(ranks, q.operation, all);
     layout = layout_of(q.n2, q.n1, q.outputs, q.traced, q.x2 == nullptr, tile_examples(plan, q.n1, q.x2 ? q.n2 : 0), sizeof(T));
@@ -152,7 +153,7 @@ template <class T> struct Shared {
 
   void compute(const Sharing& sharing, const std::vector<char>& there, Take<T> take) {
     Assembly mine;
-    together(ranks, q.operation, [&] { mine = ranks.rank() == 0 ? assemble<T>(ranks, q, plan, sharing, there, take) : work<T>(ranks, q, plan, sharing); });
+    together(ranks, q.operation, [&] { mine = ranks.rank() == 0 ? assemble<T>(ranks, q, plan, sharing, there, take) : work<T>(ranks, q, plan, sharing, take); });
     const double seconds = ranks.rank() == 0 ? mine.computing[0] : mine.seconds;
     const std::vector<std::uint64_t> all = ranks.gather(std::array<std::uint64_t, 2>{static_cast<std::uint64_t>(mine.swept), std::bit_cast<std::uint64_t>(seconds)});
     if (ranks.rank() != 0 || !distribution.assembly) return;
@@ -191,7 +192,7 @@ template <class T> std::optional<Array<T>> in_memory(Question<T>& q, const Distr
     if (distribution.assembly) *distribution.assembly = Assembly{ranks.count(), 0, 0, 0, 0, 0, 0, std::vector<double>(static_cast<std::size_t>(ranks.count()), 0)};
     if (here) kernel = Array<T>({q.n2 * q.R(), q.n1 * q.R()});
   } else {
-    const Sharing sharing = Planner<T>(ranks, q, s.plan, s.layout, here).sharing();
+    const Sharing sharing = Planner<T>(ranks, q, s.plan, s.layout, here).sharing(false);
     together(ranks, q.operation, [&] {
       if (here) kernel = Array<T>::uninitialized({q.n2 * q.R(), q.n1 * q.R()});
     });
@@ -223,7 +224,7 @@ template <class T> std::optional<StoredKernel<T>> on_disk(const std::filesystem:
   Shared<T> s{ranks, q, distribution};
   s.check_together();
   const bool root = ranks.rank() == 0;
-  const Sharing sharing = s.layout.tiles() == 0 ? Sharing{} : Planner<T>(ranks, q, s.plan, s.layout, false).sharing();
+  const Sharing sharing = s.layout.tiles() == 0 ? Sharing{} : Planner<T>(ranks, q, s.plan, s.layout, false).sharing(distribution.shared_folder);
   const std::filesystem::path partial = path.string() + ".partial";
   std::optional<TileFile> file;
   std::vector<char> there;
@@ -244,16 +245,24 @@ template <class T> std::optional<StoredKernel<T>> on_disk(const std::filesystem:
       wanted[0] = static_cast<std::uint64_t>(std::count(there.begin(), there.end(), 0));
     }
   });
-  if (ranks.gather(wanted)[0] > 0)
+  if (ranks.gather(wanted)[0] > 0) {
+    together(ranks, q.operation, [&] {
+      if (distribution.shared_folder && !root) file.emplace(TileFile::join(q.operation, partial, s.fields));
+    });
     s.compute(sharing, there, [&](Index i, Index j, const T* values, Index stride) {
       thread_local Record record;
       fill_record(record, file->layout(), i, j, values, stride);
       return file->write(i, j, record.data());
     });
+    together(ranks, q.operation, [&] {
+      if (file && !root) file->flush();
+    });
+  }
   std::optional<StoredKernel<T>> kernel;
   together(ranks, q.operation, [&] {
+    if (!root) return;
     if (file) file->finish(path);
-    if (root) kernel.emplace(path);
+    kernel.emplace(path);
   });
   return kernel;
 }

@@ -26,6 +26,7 @@ struct Assembly {
 
 struct Distribution {
   bool everywhere = false;       // every rank gets the kernel, not rank 0 alone; not of a kernel on disk
+  bool shared_folder = false;    // a kernel on disk is in a folder that all ranks see: each writes its tiles there itself, and none goes over rank 0
   Assembly* assembly = nullptr;  // filled in on rank 0
 };
 
@@ -49,7 +50,8 @@ template <Scalar T>
 std::optional<TracedKernel<T>> traced_distributed(const Apply& f, const Tree<Array<T>>& params, const Array<T>& x2, const Array<T>& x1, const Options& options = {},
                                                   const Distribution& distribution = {});
 
-// Into a file of rank 0, which is that of ntk::full_on_disk: one taken up by another number of processes, or by one, is the same file.
+// Into a file of rank 0, which is that of ntk::full_on_disk: one taken up by another number of processes, or by one, is the same file. StructureError with
+// Distribution::shared_folder where a rank does not see it; what the file system loses is found by the checksums of StoredKernel.
 template <Scalar T>
 std::optional<StoredKernel<T>> full_on_disk_distributed(const std::filesystem::path& file, const Apply& f, const Tree<Array<T>>& params, const Array<T>& x, const Options& options = {},
                                                         const Distribution& distribution = {});

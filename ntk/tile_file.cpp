@@ -231,6 +231,14 @@ TileFile TileFile::take_up(const char* operation, const std::filesystem::path& p
   return file;
 }
 
+TileFile TileFile::join(const char* operation, const std::filesystem::path& path, const Fields& fields) {
+  TileFile file(operation, path, ::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  if (file.descriptor_ < 0) fail<StructureError>("{}: '{}' of rank 0 cannot be written: {}; it must be in a folder that all ranks see", operation, path.string(), reason(errno));
+  if (!file.read_header()) file.refuse("is no kernel file; it must be in a folder that all ranks see");
+  if (file.fields_ != fields) file.refuse(made_from_something_else(file.fields_, fields));
+  return file;
+}
+
 Index TileFile::size() const {
   struct stat status {};
   if (::fstat(descriptor_, &status) != 0) cannot("read", errno);
@@ -273,8 +281,11 @@ bool TileFile::read(Index i, Index j, std::uint64_t* record) const {
   return read_at(record + head, static_cast<std::size_t>(rest), at + first) == rest && checksum(record, bytes) == record[0];
 }
 
-void TileFile::finish(const std::filesystem::path& to) {
+void TileFile::flush() const {
   if (::fsync(descriptor_) != 0) cannot("written", errno);
+}
+void TileFile::finish(const std::filesystem::path& to) {
+  flush();
   if (::rename(path_.c_str(), to.c_str()) != 0) cannot(fmt::format("renamed to '{}'", to.string()), errno);
   const std::filesystem::path folder = to.has_parent_path() ? to.parent_path() : std::filesystem::path(".");
   if (const int directory = ::open(folder.c_str(), O_RDONLY | O_CLOEXEC); directory >= 0) {  // the name too; not every file system can

@@ -49,6 +49,8 @@ class TileFile {
   // Begins a file, or takes up the one that is there, to write to; no other process can while it is open. StructureError: one made from something else, with
   // what differs; no kernel file; another process has it; no place for it.
   static TileFile take_up(const char* operation, const std::filesystem::path& file, const Fields& fields);
+  // What another rank of this program has taken up, to write to beside it. StructureError: none, or not that one.
+  static TileFile join(const char* operation, const std::filesystem::path& file, const Fields& fields);
   ~TileFile();
   TileFile(TileFile&&) noexcept;
   TileFile& operator=(TileFile&&) = delete;
@@ -63,6 +65,7 @@ class TileFile {
   static constexpr std::size_t head = 8;
   std::size_t write(Index i, Index j, std::uint64_t* record) const;  // fills in its head; the bytes written
   bool read(Index i, Index j, std::uint64_t* record) const;          // whether it is there and undamaged
+  void flush() const;                                                // to the disk
   void finish(const std::filesystem::path& to);                      // to the disk, and to its name
 
  private:

@@ -44,9 +44,9 @@ std::size_t little(const Network& net, const Array<double>& x) {
   return plan.least + (plan.peak - plan.least) / 4 + (ranks > 1 ? 5000000 : 0);
 }
 
-// A folder of rank 0 that is gone with the test.
+// A folder that all processes of one mpirun know, made by rank 0 and gone with the test.
 struct Folder {
-  fs::path path = fs::temp_directory_path() / ("linnet_distributed_" + std::to_string(::getpid()));
+  fs::path path = fs::temp_directory_path() / ("linnet_distributed_" + std::to_string(::getppid()));
   Folder() {
     if (rank == 0) fs::create_directory(path);
   }
@@ -305,4 +305,51 @@ TEST_CASE_TEMPLATE("a kernel on disk is the file of one process, and one that wa
   CHECK(text.find("was made from something else: rows (200, here 100)") != text.npos);
   const std::string nowhere = message<StructureError>([&] { ntk::full_on_disk_distributed("/nowhere/k", net.f, params, x); });
   CHECK(nowhere == from(0, "ntk::full_on_disk_distributed", "'/nowhere/k.partial' cannot be written: No such file or directory"));
+}
+
+TEST_CASE("in a folder that all see every rank writes its tiles itself, and none goes over rank 0") {
+  const Folder folder;
+  const Network net = store_problem::network();
+  const Array<double> x = examples(net, 200, 1), x2 = examples(net, 90, 2);
+  if (rank == 0) {
+    ntk::full_on_disk(folder / "one", net.f, net.params, x);
+    ntk::full_on_disk(folder / "two", net.f, net.params, x2, x);
+  }
+  Assembly assembly;
+  const Distribution shared{.everywhere = false, .shared_folder = true, .assembly = &assembly};
+  const auto k = ntk::full_on_disk_distributed(folder / "a", net.f, net.params, x, {}, shared);
+  CHECK(k.has_value() == (rank == 0));
+  if (rank == 0) CHECK(bytes_of(folder / "a") == bytes_of(folder / "one"));
+  if (rank == 0) CHECK(assembly.tiles == 21);
+  if (rank == 0) CHECK(assembly.sent < 10000);
+  ntk::full_on_disk_distributed(folder / "b", net.f, net.params, x2, x, {}, shared);
+  if (rank == 0) CHECK(bytes_of(folder / "b") == bytes_of(folder / "two"));
+  CHECK_THROWS_AS(ntk::full_on_disk_distributed(folder / "c", net.f, net.params, x, {.progress = [](const Progress&) { return false; }}, shared), NumericalError);
+  std::size_t bytes = 0;
+  ntk::full_on_disk_distributed(folder / "c", net.f, net.params, x, {.progress = [&](const Progress& p) { return bytes = p.bytes, true; }}, shared);
+  if (rank == 0) CHECK(bytes_of(folder / "c") == bytes_of(folder / "one"));
+  if (rank == 0) CHECK((bytes > 0 && bytes < bytes_of(folder / "one").size()));
+}
+
+TEST_CASE("a rank that does not see the file, or sees another one, is named on all") {
+  if (ranks == 1) return;
+  const Folder folder;
+  const Network net = store_problem::network();
+  const Array<double> x = examples(net, 200, 1);
+  const auto refusal = [&](const std::string& name) {
+    return message<StructureError>([&] { ntk::full_on_disk_distributed(folder / (rank == last ? name : "k").c_str(), net.f, net.params, x, {}, {.everywhere = false, .shared_folder = true}); });
+  };
+  const auto partial = [&](const char* name) { return "'" + (folder / name).string() + ".partial' "; };
+  const std::string operation = "ntk::full_on_disk_distributed";
+  if (rank == 0) {
+    std::ofstream(folder / "other.partial") << "something";
+  }
+  CHECK(refusal("none") == from(last, operation, partial("none") + "of rank 0 cannot be written: No such file or directory; it must be in a folder that all ranks see"));
+  CHECK(refusal("other") == from(last, operation, partial("other") + "is no kernel file; it must be in a folder that all ranks see"));
+  CHECK_THROWS_AS(ntk::full_on_disk_distributed(folder / "of_other", net.f, net.params, x.rows(0, 100), {.progress = [](const Progress&) { return false; }}), NumericalError);
+  const std::string text = refusal("of_other");
+  CHECK(text.starts_with(from(last, operation, partial("of_other") + "was made from something else: ")));
+  CHECK(text.find("rows (100, here 200)") != text.npos);
+  ntk::full_on_disk_distributed(folder / "k", net.f, net.params, x, {}, {.everywhere = false, .shared_folder = true});
+  if (rank == 0) CHECK(ntk::StoredKernel<double>(folder / "k").matrix() == ntk::full(net.f, net.params, x).matrix());
 }

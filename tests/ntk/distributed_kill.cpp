@@ -24,8 +24,8 @@ std::string bytes_of(const fs::path& file) {
 }
 
 // The program beside the tests as so many processes; whether all of them ended well.
-bool run(int ranks, const fs::path& file, std::vector<std::string> kill = {}) {
-  std::vector<std::string> words{LINNET_MPIRUN, "-n", std::to_string(ranks), LINNET_DISTRIBUTED_CHILD, file.string()};
+bool run(int ranks, const fs::path& file, bool shared, std::vector<std::string> kill = {}) {
+  std::vector<std::string> words{LINNET_MPIRUN, "-n", std::to_string(ranks), LINNET_DISTRIBUTED_CHILD, file.string(), shared ? "shared" : "sent"};
   words.insert(words.end(), kill.begin(), kill.end());
   std::vector<char*> argv;
   for (std::string& w : words) argv.push_back(w.data());
@@ -50,7 +50,7 @@ TEST_CASE("12 of 12 runs of which a process was killed at any moment are taken u
   ntk::full_on_disk(folder / "one", net.f, net.params, store_problem::examples());
   const std::string expected = bytes_of(folder / "one");
   const auto start = std::chrono::steady_clock::now();
-  REQUIRE(run(3, folder / "whole"));
+  REQUIRE(run(3, folder / "whole", false));
   const double whole = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();  // only to draw moments from
   CHECK(bytes_of(folder / "whole") == expected);
   Draw draw(12);
@@ -60,9 +60,9 @@ TEST_CASE("12 of 12 runs of which a process was killed at any moment are taken u
     fs::remove(file);
     fs::remove(partial);
     const double moment = (draw() + 1) / 6 * whole;  // behind the start of the processes, which is most of it
-    run(3, file, {std::to_string(round % 3), std::to_string(static_cast<long>(moment))});
+    run(3, file, round % 2 == 0, {std::to_string(round % 3), std::to_string(static_cast<long>(moment))});
     cut += !fs::exists(file) && fs::exists(partial);
-    REQUIRE(run(1 + round % 3, file));
+    REQUIRE(run(1 + round % 3, file, round % 4 < 2));
     equal += bytes_of(file) == expected;
   }
   CHECK(equal == 12);
