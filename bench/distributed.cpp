@@ -64,22 +64,26 @@ void measure(const Options& o) {
              place.ranks, autodiff::thread_count(), o.n, o.outputs, o.layout, one, all, computing, best.panel, best.blocks, best.tiles, best.swept, static_cast<double>(best.sent) / 1e6, same, peak_memory_mb());
 }
 
-// Seconds of opening one block of n examples with themselves, and of a pair of examples in it.
+// Seconds of the sweep of an example, and of a pair of examples. The first by a block of many columns and one tile of rows, which has hardly any pairs to prepare; the second by all
+// whole tiles of a block of n examples with themselves, and what of opening that is not sweeps.
 struct Costs {
-  double open = 1e300, pair = 1e300;
+  double sweep = 1e300, pair = 1e300;
 };
 Costs costs(const Options& o, const Problem& p, const ntk::GramPlan& plan, Index n) {
   const Array<float> x = numbers<float>({n, 784}, 7, 1.7);
   const autodiff::Views<float> params = autodiff::detail::views<float>(p.params);
   const Index tile = ntk::tile_examples(plan, n, 0), panel = (n + tile - 1) / tile;
   Costs c;
+  double open = 1e300;
   for (int r = 0; r < o.repeat + 1; ++r) {
-    ntk::GramBlocks<float> blocks(plan, params, x.data(), n, nullptr, 0, {panel, false});
+    ntk::GramBlocks<float> wide(plan, params, x.data(), n, x.data(), tile, {panel, false}), whole(plan, params, x.data(), n, nullptr, 0, {panel, false});
+    c.sweep = std::min(c.sweep, once([&] { wide.open(0, 0, [](Index, Index) { return true; }); }).wall / static_cast<double>(wide.swept()));
     Index tiles = 0;
-    c.open = std::min(c.open, once([&] { tiles = blocks.open(0, 0, [](Index i, Index j) { return i > j; }); }).wall);  // whole tiles
-    const double pairs = static_cast<double>(tiles) * static_cast<double>(tile * tile);
-    c.pair = std::min(c.pair, once([&] { blocks.run(0, tiles, [](Index, Index, Index, const float*, Index) {}); }).wall / pairs);
+    open = std::min(open, once([&] { tiles = whole.open(0, 0, [](Index i, Index j) { return i > j; }); }).wall);
+    c.pair = std::min(c.pair, once([&] { whole.run(0, tiles, [](Index, Index, Index, const float*, Index) {}); }).wall / (static_cast<double>(tiles) * static_cast<double>(tile * tile)));
   }
+  const double size = static_cast<double>(n);
+  c.pair += std::max(0., open - size * c.sweep) * 2 / (size * size);
   return c;
 }
 
@@ -87,11 +91,8 @@ void project(const Options& o) {
   const Problem p = problem(o);
   const autodiff::Tree<Shape> shapes = autodiff::detail::form(p.params);
   const ntk::GramPlan plan = ntk::plan_gram(p.f, shapes, Shape{1, 784}, 50000, 50000, p.traced, ntk::Contraction::automatic);
-  const Index tile = ntk::tile_examples(plan, o.n, 0), n = std::max<Index>(o.n / tile, 4) / 2 * 2 * tile;  // whole tiles, and half of them too
-  const Costs half = costs(o, p, plan, n / 2), whole = costs(o, p, plan, n);
-  const double size = static_cast<double>(n);
-  const double sweep = std::max(0., (4 * half.open - whole.open) / size);                         // what opening costs in proportion to examples,
-  const double pair = whole.pair + std::max(0., (whole.open - 2 * half.open) * 4 / (size * size));  // and to the pairs of the lower half
+  const Index tile = ntk::tile_examples(plan, o.n, 0), n = std::max<Index>(o.n / tile, 2) * tile;
+  const auto [sweep, pair] = costs(o, p, plan, n);
   fmt::print(R"({{"bench":"distributed rates","outputs":{},"layout":"{}","threads":{},"tile":{},"n":{},"pair_ns":{:.2f},"sweep_us":{:.2f},"pair_gflop_per_s":{:.0f},"sweep_gflop_per_s":{:.0f}}})""\n", o.outputs, o.layout,
              autodiff::thread_count(), tile, n, 1e9 * pair, 1e6 * sweep, plan.pair_flops / pair / 1e9, sweep > 0 ? plan.sweep_flops / sweep / 1e9 : 0);
   for (const Index examples : o.examples) {
