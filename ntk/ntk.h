@@ -1,6 +1,7 @@
 // Everything of ntk.
 #pragma once
 
+#include "linnet/ntk/distributed.h"
 #include "linnet/ntk/empirical.h"
 #include "linnet/ntk/lanczos.h"
 #include "linnet/ntk/linearized.h"
