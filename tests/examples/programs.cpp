@@ -8,6 +8,8 @@
 
 #include <sys/wait.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <sstream>
@@ -174,4 +176,38 @@ TEST_CASE("weight_space answers --help") {
   const Ended ended = run("weight_space --help");
   CHECK(ended.code == 0);
   CHECK(contains(ended.text, "Usage: weight_space [OPTIONS]"));
+}
+
+TEST_CASE("the validity example shows the gap closing with the width, and the meter beside it") {
+  const Folder folder;
+  const Ended ended = run("validity --n-train 6 --n-test 9 --min-width 8 --max-width 128 --seeds 3 --steps 60 --no-plot --out '" + folder.path().string() + "/a'");
+  CAPTURE(ended.text);
+  CHECK(ended.code == 0);
+  for (const std::string part : {"digits: 60 rows; width 8 to 128, 3 initializations of each, 60 steps", "slope of each with the width, from 32 on", "wrote "}) {
+    CAPTURE(part);
+    CHECK(contains(ended.text, part));
+  }
+  CHECK(!contains(ended.text, "nan"));
+  CHECK(std::filesystem::exists(folder.path() / "a/validity.gp"));
+  std::istringstream csv(read_text(folder.path() / "a/validity.csv"));
+  std::string line;
+  std::getline(csv, line);
+  CHECK(line == "width,gap_short,gap_medium,gap_long,gap_feature_learning,meter_gap,meter_second,meter_higher,meter_drift,drift_feature_learning,slope_half,slope_one");
+  std::vector<std::array<double, 10>> rows;
+  while (std::getline(csv, line)) {
+    std::replace(line.begin(), line.end(), ',', ' ');
+    std::istringstream cells(line);
+    for (double& value : rows.emplace_back()) cells >> value;
+  }
+  REQUIRE(rows.size() == 5);
+  for (const std::size_t column : {3, 5, 8}) {
+    CAPTURE(column);
+    CHECK(rows[4][column] < rows[0][column] / 3);  // sixteen times as wide
+  }
+  CHECK(rows[4][4] > 2 * rows[4][3]);  // where features are learned it stays
+  CHECK(rows[4][9] > rows[4][8]);
+  CHECK(rows[0][4] == rows[0][3]);  // the narrowest networks are the same
+  CHECK(run("validity --max-width 8 --no-plot").code == 1);
+  CHECK(contains(run("validity --n-train 0").text, "--n-train"));
+  CHECK(run("validity --help").code == 0);
 }
