@@ -1,5 +1,6 @@
-// How good is the linearization of a network of some width, and when is it not? Networks from 16 to 4096 wide are trained on digits by gradient descent, and their linearizations by the
-// same steps in closed form; then the meter (predict/validity.h) says the same without training anything. Read run() at the end first.
+// How good is the linearization of a network of some width, and when is it not? Networks from 16 to 4096 wide are trained on digits by gradient
+// descent, and their linearizations by the same steps in closed form; then the meter (predict/validity.h) says the same without training anything.
+// Read run() at the end first.
 #include "linnet/examples/support/data.h"
 #include "linnet/examples/support/figure.h"
 
@@ -8,8 +9,8 @@
 #include "linnet/nn/layer.h"
 #include "linnet/predict/validity.h"
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -26,8 +27,8 @@ using Params = Tree<Array<double>>;
 
 struct Settings {
   Index n_train = 32, n_test = 100, min_width = 16, max_width = 4096, depth = 1, seeds = 5;
-  double steps = 1000;    // of the longest training; a tenth and a hundredth of it besides
-  double rate = 0.25;     // as a share of the largest at which the linearized network's steps converge
+  double steps = 1000;  // of the longest training; a tenth and a hundredth of it besides
+  double rate = 0.25;   // as a share of the largest at which the linearized network's steps converge
   std::filesystem::path out = "validity";
   bool plot = true;
 };
@@ -162,10 +163,9 @@ Figure figure_of(const Settings& s, const Measured& m) {
   training.curves.push_back({10, "slope -1/2", "lines dt 2 lw 1.5 lc rgb '#888888'"});
   training.curves.push_back({11, "slope -1", "lines dt 3 lw 1.5 lc rgb '#888888'"});
   const std::array<const char*, 5> meter_styles{styles[2], "linespoints pt 6 ps 1 lw 2 lc rgb '#CC79A7'", "linespoints pt 4 ps 0.8 lw 2 lc rgb '#009E73'", "linespoints pt 7 ps 0.7 lw 2.5 lc rgb '#E69F00'",
-                                               "linespoints pt 5 ps 0.8 lw 2.5 lc rgb '#D55E00'"};
+                                                "linespoints pt 5 ps 0.8 lw 2.5 lc rgb '#D55E00'"};
   for (std::size_t i = 0; i < 5; ++i) meter.curves.push_back({5 + i, m.all()[4 + i]->title, meter_styles[i]});
-  return {fmt::format("digits, {} examples: {} hidden layer{}, {} initializations", s.n_train, s.depth, s.depth == 1 ? "" : "s", s.seeds), "width", 0.9 * static_cast<double>(s.min_width),
-          1.1 * static_cast<double>(std::max(s.max_width, s.min_width + 1)), {training, meter}};
+  return {fmt::format("digits, {} examples: {} hidden layer{}, {} initializations", s.n_train, s.depth, s.depth == 1 ? "" : "s", s.seeds), "width", 0.9 * static_cast<double>(s.min_width), 1.1 * static_cast<double>(std::max(s.max_width, s.min_width + 1)), {training, meter}};
 }
 
 void print(const Settings& s, const Measured& m) {

@@ -1,5 +1,5 @@
-// relinearize.h. Ridge and weight decay become one decay towards a centre: (r/N)(theta - theta0) + w theta = a (theta - centre) with a = r/N + w and centre = (r/N) theta0 / a, so a piece
-// from anywhere is the law of weight decay for the offset theta - centre.
+// relinearize.h. Ridge and weight decay become one decay towards a centre: (r/N)(theta - theta0) + w theta = a (theta - centre) with a = r/N + w
+// and centre = (r/N) theta0 / a, so a piece from anywhere is the law of weight decay for the offset theta - centre.
 #include "linnet/predict/relinearize.h"
 
 #include "linnet/autodiff/finite.h"
@@ -37,14 +37,15 @@ bool finite(const Array<double>& v) { return autodiff::first_not_finite<double>(
 struct Linearization {
   Network network;
   Spectrum spectrum;
-  Linearization(const ntk::Apply& f, const Weights& at, const Array<double>& x, const FlowOptions& o) : network(operation, f, at, x, o.rates, o.kernel, false), spectrum(network.kernel()) {}
+  Linearization(const ntk::Apply& f, const Weights& at, const Array<double>& x, const FlowOptions& o)
+      : network(operation, f, at, x, o.rates, o.kernel, false), spectrum(network.kernel()) {}
 };
 
 // Where a piece leads.
 struct Step {
   Weights theta;
-  Array<double> change;   // of the linearized outputs
-  Array<double> outputs;  // of the network
+  Array<double> change;                  // of the linearized outputs
+  Array<double> outputs;                 // of the network
   double gap = 0, length = 0, next = 0;  // how long the next piece may be where they adapt
   Index rank = 0;
 };
@@ -80,7 +81,9 @@ class Path {
       const double shorter = std::clamp(fits, 0.1, 0.7);
       dt = law_.steps() ? std::max(1.0, std::floor(dt * shorter)) : dt * shorter;
       if (dt < 1e-15 * t || dt < 1e-30 * options_.t_end)
-        fail<NumericalError>("{}: a piece of {:.3g} still departs by more than the tolerance {} allows; raise the tolerance, or see with validity where the network is not smooth", operation, dt, options_.tolerance);
+        fail<NumericalError>("{}: a piece of {:.3g} still departs by more than the tolerance {} allows; raise the tolerance, "
+                             "or see with validity where the network is not smooth",
+                             operation, dt, options_.tolerance);
       if (options_.order == 2) linearize(theta_);  // the middle that was tried may be far off
     }
   }
@@ -183,7 +186,8 @@ std::vector<Piece<T>> relinearize(const ntk::Apply& f, const Tree<Array<T>>& par
     if (k > options.max_pieces)
       fail<NumericalError>("{}: {} pieces lead to t = {:.6g} of {:.6g}; allow more pieces (max_pieces), or make them longer", operation, options.max_pieces, t, options.t_end);
     const Step step = path.next(t, dt);
-    t = step.length == options.t_end - t ? options.t_end : adapts ? t + step.length : static_cast<double>(k) * dt;
+    t = step.length == options.t_end - t ? options.t_end : adapts ? t + step.length
+                                                                  : static_cast<double>(k) * dt;
     const std::string what = fmt::format("f(theta, x) at t = {:.6g}", t);
     check_finite(operation, what, step.outputs);
     const double change = root_mean_square(step.change);
@@ -195,7 +199,7 @@ std::vector<Piece<T>> relinearize(const ntk::Apply& f, const Tree<Array<T>>& par
   return pieces;
 }
 
-#define LINNET_INSTANTIATE(T)                                                                                                                 \
+#define LINNET_INSTANTIATE(T) \
   template std::vector<Piece<T>> relinearize(const ntk::Apply&, const Tree<Array<T>>&, const Array<T>&, const Array<T>&, const RelinearizeOptions&);
 LINNET_INSTANTIATE(float)
 LINNET_INSTANTIATE(double)

@@ -74,11 +74,12 @@ Weights part_of(const Weights& step, const Layer& layer) {
   return map([&](const Array<double>& leaf) {
     const bool inside = i >= layer.first && i < layer.last;
     return ++i, inside ? leaf : Array<double>(leaf.shape());
-  }, step);
+  },
+             step);
 }
 
 struct Terms {
-  Array<double> start, end, first, second;                // f0, f, J delta, D^2 f[delta, delta]
+  Array<double> start, end, first, second;               // f0, f, J delta, D^2 f[delta, delta]
   std::vector<Array<double>> layer_first, layer_second;  // of delta_l
 };
 
@@ -167,8 +168,10 @@ void compare_kernels(const ntk::Operator<double>& start, const ntk::Operator<dou
   };
   ntk::estimate_norms(ntk::Symmetric<double>(start.value().shape(), difference), options.probes, options.seed);
   meter.products += 2 * options.probes;
-  meter.drift = jackknife(samples, [](const Sample& s) { return s.difference == 0 ? 0 : s.start > 0 ? std::sqrt(s.difference / s.start) : infinity; });
-  meter.alignment = jackknife(samples, [](const Sample& s) { return s.difference == 0 ? 1 : s.start > 0 && s.end > 0 ? s.product / (std::sqrt(s.start) * std::sqrt(s.end)) : 0; });
+  meter.drift = jackknife(samples, [](const Sample& s) { return s.difference == 0 ? 0 : s.start > 0 ? std::sqrt(s.difference / s.start)
+                                                                                                    : infinity; });
+  meter.alignment = jackknife(samples, [](const Sample& s) { return s.difference == 0 ? 1 : s.start > 0 && s.end > 0 ? s.product / (std::sqrt(s.start) * std::sqrt(s.end))
+                                                                                                                     : 0; });
 }
 
 // ---- both
@@ -193,13 +196,15 @@ Validity measure(const Line& line, const ntk::Operator<double>& start, const Arr
   return meter;
 }
 
-double ratio(double part, double whole) { return part == 0 ? 0 : whole > 0 ? part / whole : infinity; }
+double ratio(double part, double whole) { return part == 0 ? 0 : whole > 0 ? part / whole
+                                                                           : infinity; }
 
 std::string percent(double ratio) { return std::isinf(ratio) ? "infinitely much" : fmt::format("{:.2g} %", 100 * ratio); }
 
 }  // namespace
 
-double Departure::relative(double part) const { return part <= rounding ? 0 : change > rounding ? part / change : infinity; }
+double Departure::relative(double part) const { return part <= rounding ? 0 : change > rounding ? part / change
+                                                                                                : infinity; }
 
 Regime Validity::regime() const {
   const auto still = [](const Departure& d) { return d.change <= d.rounding && d.gap <= d.rounding; };
@@ -215,12 +220,14 @@ std::string Validity::verdict() const {
   const Regime r = regime();
   if (r == Regime::unmoved) return "Unmoved: what training changed is within rounding of the outputs, so there is nothing to judge.";
   const Departure& worse = probe.relative_gap() > train.relative_gap() ? probe : train;
-  const std::string numbers = fmt::format("the network departs from its linearization by {} of what training changed ({} of it beyond second order), and its kernel has moved by {}",
+  const std::string numbers = fmt::format("the network departs from its linearization by {} of what training changed ({} of it beyond second order), "
+                                          "and its kernel has moved by {}",
                                           percent(worse.relative_gap()), percent(worse.relative_higher()), percent(drift.value));
   switch (r) {
     case Regime::linear: return fmt::format("Linear: {}; the closed form may stand for the network.", numbers);
     case Regime::second_order: return fmt::format("Second order: {}; take the closed form as a first approximation, widen the network, or relinearize on the way.", numbers);
-    default: return fmt::format("Nonlinear: {}; the closed form describes the linearized network alone: relinearize in small steps, train for less time, or widen the network.", numbers);
+    default: return fmt::format("Nonlinear: {}; the closed form describes the linearized network alone: "
+                                   "relinearize in small steps, train for less time, or widen the network.", numbers);
   }
 }
 
@@ -251,7 +258,8 @@ template <Scalar T> Validity validity(const Trained<T>& at, const Array<T>& x_pr
 }
 
 template <Scalar T>
-Validity validity(const ntk::Apply& f, const Tree<Array<T>>& theta0, const Tree<Array<T>>& theta, const Array<T>& x, const Array<T>& x_probe, const ValidityOptions& options) {
+Validity validity(const ntk::Apply& f, const Tree<Array<T>>& theta0, const Tree<Array<T>>& theta, const Array<T>& x, const Array<T>& x_probe,
+                  const ValidityOptions& options) {
   autodiff::detail::check_same_form(operation, autodiff::detail::form(theta0), autodiff::detail::form(theta));
   if (theta0.leaves().empty()) fail<StructureError>("{}: the parameters have no weight; there is nothing to differentiate by", operation);
   check_finite(operation, "theta0", theta0);
@@ -268,8 +276,8 @@ Validity validity(const ntk::Apply& f, const Tree<Array<T>>& theta0, const Tree<
   return meter;
 }
 
-#define LINNET_INSTANTIATE(T)                                                                 \
-  template Validity validity(const Trained<T>&, const Array<T>&, const ValidityOptions&);     \
+#define LINNET_INSTANTIATE(T)                                                             \
+  template Validity validity(const Trained<T>&, const Array<T>&, const ValidityOptions&); \
   template Validity validity(const ntk::Apply&, const Tree<Array<T>>&, const Tree<Array<T>>&, const Array<T>&, const Array<T>&, const ValidityOptions&);
 LINNET_INSTANTIATE(float)
 LINNET_INSTANTIATE(double)

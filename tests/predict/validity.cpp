@@ -172,7 +172,8 @@ TEST_CASE("the shares of the layers add up to one, and are those of the layers m
   const double out = dot(change["out"].leaf(), change["out"].leaf()), in = dot(change["in"]["W"].leaf(), change["in"]["W"].leaf()) + dot(change["in"]["b"].leaf(), change["in"]["b"].leaf());
   CHECK(m.layers[1].weights == doctest::Approx(out / (in + out)).epsilon(1e-10));
   CHECK(m.moved == doctest::Approx(std::sqrt((in + out) / (dot(c.params["out"].leaf(), c.params["out"].leaf()) + dot(c.params["in"]["W"].leaf(), c.params["in"]["W"].leaf()) +
-                                                           dot(c.params["in"]["b"].leaf(), c.params["in"]["b"].leaf())))).epsilon(1e-10));
+                                                           dot(c.params["in"]["b"].leaf(), c.params["in"]["b"].leaf()))))
+                       .epsilon(1e-10));
 }
 
 TEST_CASE("of rates the kernel is that of training, and a frozen layer has no share") {
