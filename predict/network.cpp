@@ -96,6 +96,8 @@ Network::Network(const char* operation, ntk::Apply f, Tree<Array<double>> theta0
 
 Array<double> Network::kernel() const { return ntk::full(apply_, point_, x_, options_).matrix(); }
 Array<double> Network::kernel(const Array<double>& x_new) const { return ntk::full(apply_, point_, x_new, x_, options_).matrix(); }
+Array<double> Network::diagonal(const Array<double>& x_new) const { return ntk::diagonal(apply_, point_, x_new, options_); }
+ntk::Operator<double> Network::derivative(const Array<double>& x_new) const { return {apply_, point_, x_new, options_}; }
 
 Array<double> Network::value(const Array<double>& x_new) const {
   const Index n = x_new.shape()[0], chunk = options_.independent ? 256 : std::max<Index>(n, 1);  // the number is a constant of the build
@@ -113,7 +115,7 @@ Array<double> Network::value(const Array<double>& x_new) const {
 }
 
 Array<double> Network::pull() const { return derivative_.jvp(decaying_.value()); }
-Array<double> Network::pull(const Array<double>& x_new) const { return ntk::Operator<double>(apply_, point_, x_new, options_).jvp(decaying_.value()); }
+Array<double> Network::pull(const Array<double>& x_new) const { return derivative(x_new).jvp(decaying_.value()); }
 
 Tree<Array<double>> Network::change(const Array<double>& c, double shrink) const {
   const Tree<Array<double>> moved = derivative_.vjp(c.reshaped(f0().shape()));
@@ -129,7 +131,7 @@ Tree<Array<double>> Network::weights(const Array<double>& c, double shrink) cons
 }
 
 Array<double> Network::linearized(const Array<double>& x_new, const Array<double>& c, double shrink) const {
-  const ntk::Operator<double> there(apply_, point_, x_new, options_);
+  const ntk::Operator<double> there = derivative(x_new);
   return there.value() + there.jvp(change(c, shrink));
 }
 

@@ -29,6 +29,8 @@ class Network {
   const ntk::Operator<double>& derivative() const { return derivative_; }  // of xi, at x
   Array<double> kernel() const;                          // A P A^T of x with itself, [N, N]
   Array<double> kernel(const Array<double>& x_new) const;  // of x_new with x
+  Array<double> diagonal(const Array<double>& x_new) const;  // of the kernel of x_new with itself, [n, outputs]
+  ntk::Operator<double> derivative(const Array<double>& x_new) const;
   Array<double> value(const Array<double>& x_new) const;   // f(theta0, x_new), a few examples at a time where they are independent
   Array<double> pull() const;                             // A theta0, of the shape of f0: of the weights that are trained, where weights decay
   Array<double> pull(const Array<double>& x_new) const;

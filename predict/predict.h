@@ -4,6 +4,7 @@
 #include "linnet/predict/dynamics.h"
 #include "linnet/predict/ensemble.h"
 #include "linnet/predict/law.h"
+#include "linnet/predict/posterior.h"
 #include "linnet/predict/relinearize.h"
 #include "linnet/predict/spectral.h"
 #include "linnet/predict/spectrum.h"
