@@ -1,5 +1,5 @@
 // Dense: y = x W + b over the last axis. Two axes is what everything else is brought to, so that one product does all rows.
-#include "linnet/nn/check.h"
+#include "linnet/nn/kernel_layers.h"
 
 namespace linnet::nn {
 namespace {
@@ -30,6 +30,28 @@ Var apply_dense(Index width, const DenseOptions& options, const Tree<Var>& param
   return shape.rank() == 2 ? y : reshape(y, shape.with(-1, width));
 }
 
+// q' = W_std^2 q + b_std^2, and so K'. Its gap is W_std^2 times that before, and what the bias, which both have, leaves of s1' s2' - W_std^2 s1 s2 - b_std^2 >= 0. The ntk: K' + W_std^2 ntk
+// of weights drawn with variance 1, fan_in K + 1 + W_std^2 ntk of the standard ones (arXiv 1806.07572; 2001.07301).
+Rule dense_rule(Index width, const DenseOptions& options) {
+  const auto bias = [options](const Scale& scale) { return options.b_std ? squared(scale("b_std", *options.b_std)) : Var(); };
+  OneValue rule;
+  rule.law = [](const Law&, int& draws) { return with_weights("dense", draws); };
+  rule.example = [=](const ExampleValue& in, Statistics&, const Scale& scale) -> ExampleValue {
+    check_input(in.shape, "");
+    return {in.shape.with(-1, width), plus(squared(scale("W_std", options.W_std)) * in.variance, bias(scale))};
+  };
+  rule.pair = [=](const PairValue& in, const Sides& after, std::span<const Sides>, const Scale& scale) {
+    const Var W = squared(scale("W_std", options.W_std)), b = bias(scale);
+    PairValue out;
+    out.gap = W * in.gap;
+    if (!b.is_zero() && b.number() != 0.0) out.gap = out.gap + W * (b * (square(difference(in.deviation)) / (product(after) + W * product(in.deviation) + b)));
+    const Var own = options.parameterization == Parameterization::ntk ? product(after) - out.gap : static_cast<double>(in.shape[-1]) * in.nngp() + (options.b_std ? 1.0 : 0.0);
+    out.ntk = plus(own, scaled_by(W, in.ntk));
+    return out;
+  };
+  return one_value_rule("dense", std::move(rule));
+}
+
 }  // namespace
 
 Layer Dense(Index width, DenseOptions options) {
@@ -39,7 +61,7 @@ Layer Dense(Index width, DenseOptions options) {
   LayerOptions made{{"out", width}, {"W_std", options.W_std}};
   if (options.b_std) made.push_back({"b_std", *options.b_std});
   made.push_back({"parameterization", word(options.parameterization)});
-  return plain(
+  return with_kernel(plain(
       "dense",
       [width, options](Key key, const Shape& input, Width number) {
         check_input(input, "");
@@ -51,7 +73,7 @@ Layer Dense(Index width, DenseOptions options) {
         if (options.b_std) params.emplace_back("b", scaled_normal(keys[1], {1, width}, number, scale.bias));
         return std::pair(input.with(-1, width), Tree<Array<double>>(std::move(params)));
       },
-      [width, options](const Tree<Var>& params, const Var& x) { return apply_dense(width, options, params, x); }, std::move(made));
+      [width, options](const Tree<Var>& params, const Var& x) { return apply_dense(width, options, params, x); }, std::move(made)), dense_rule(width, options));
 }
 
 }  // namespace linnet::nn

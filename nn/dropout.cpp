@@ -1,5 +1,5 @@
 // Dropout: the one layer that draws when it is applied. The mask is a constant of the program, with the bits of JAX's bernoulli in the same width.
-#include "linnet/nn/check.h"
+#include "linnet/nn/kernel_layers.h"
 
 namespace linnet::nn {
 namespace {
@@ -28,7 +28,7 @@ Layer Dropout(double keep) {
     check_no_others("dropout", params, {}, x);
     return apply_dropout(keep, params, x.leaf(), context);
   };
-  return layer;
+  return with_kernel(std::move(layer), same_rule());  // as it is outside of training
 }
 
 }  // namespace linnet::nn

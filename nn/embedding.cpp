@@ -1,5 +1,5 @@
 // Embedding: rows of a table by whole numbers. It is a Dense layer of one-hot vectors, whose length is 1 whatever the vocabulary: so W_std is not divided.
-#include "linnet/nn/check.h"
+#include "linnet/nn/kernel_layers.h"
 
 namespace linnet::nn {
 namespace {
@@ -16,7 +16,7 @@ Layer Embedding(Index vocabulary, Index width, EmbeddingOptions options) {
   if (width < 1) fail<ShapeError>("embedding: the width must be 1 or more, got {}", width);
   check_not_negative("embedding", "W_std", options.W_std);
   const bool ntk = options.parameterization == Parameterization::ntk;
-  return plain(
+  return with_kernel(plain(
       "embedding",
       [=](Key key, const Shape& input, Width number) {
         check_tokens(input, "");
@@ -32,7 +32,8 @@ Layer Embedding(Index vocabulary, Index width, EmbeddingOptions options) {
         const Var y = shape.rank() == 1 ? rows : reshape(rows, shape.inserted(shape.rank(), std::array{width}));
         return ntk ? options.W_std * y : y;
       },
-      LayerOptions{{"vocabulary", vocabulary}, {"out", width}, {"W_std", options.W_std}, {"parameterization", word(options.parameterization)}});
+      LayerOptions{{"vocabulary", vocabulary}, {"out", width}, {"W_std", options.W_std}, {"parameterization", word(options.parameterization)}}),
+                     no_rule("rows of a table follow from the tokens and not from a kernel of them; give the network one-hot vectors and a Dense layer"));
 }
 
 }  // namespace linnet::nn

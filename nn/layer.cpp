@@ -2,7 +2,7 @@
 // the second half of the i-th split of a running key, parallel splits once.
 #include "linnet/nn/layer.h"
 
-#include "linnet/nn/check.h"
+#include "linnet/nn/kernel_layers.h"
 
 #include <algorithm>
 
@@ -79,6 +79,11 @@ Layer plain(std::string name, std::function<std::pair<Shape, Tree<Array<double>>
   if (!init) layer.init = nullptr;
   if (!apply) layer.apply = nullptr;
   check_layer("plain", layer);
+  return layer;
+}
+
+Layer with_kernel(Layer layer, std::shared_ptr<const KernelRule> rule) {
+  layer.kernel = std::move(rule);
   return layer;
 }
 
@@ -178,18 +183,38 @@ Layer identity() {
             check_no_others("identity", params, {}, x);
             return x;
           },
-          .options = LayerOptions{}};
+          .options = LayerOptions{},
+          .kernel = same_rule()};
+}
+
+// Means of variances and covariances over places.
+static Rule flatten_rule() {
+  OneValue rule;
+  const auto places = [](const Shape& shape) { return shape.rank() < 3; };  // whether there are none
+  rule.law = [places](const Law& in, int&) { return not_gaussian("flatten", in); };
+  rule.example = [places](const ExampleValue& in, Statistics&, const Scale&) -> ExampleValue { return {flat_shape(in.shape, ""), places(in.shape) ? in.variance : mean(in.variance)}; };
+  rule.pair = [places](const PairValue& in, const Sides& after, std::span<const Sides>, const Scale&) -> PairValue {
+    if (places(in.shape)) return in;
+    std::vector<Index> axes;
+    for (Index a = 1; a < in.gap.shape().rank(); ++a) axes.push_back(a);
+    const auto over = [&](const Var& x) { return mean(x, axes); };
+    PairValue out;
+    out.gap = gap_of_distance(over(distance_of(in)), over(in.nngp()), after);
+    if (!in.ntk.is_zero()) out.ntk = over(in.ntk);
+    return out;
+  };
+  return one_value_rule("flatten", std::move(rule));
 }
 
 Layer flatten() {
-  return plain(
+  return with_kernel(plain(
       "flatten", [](Key, const Shape& input, Width) { return std::pair(flat_shape(input, ""), Tree<Array<double>>()); },
       [](const Tree<Var>& params, const Var& x) {
         check_no_others("flatten", params, {}, x);
         const Shape shape = flat_shape(x.shape(), place(params, x));
         return shape == x.shape() ? x : reshape(x, shape);
       },
-      LayerOptions{});
+      LayerOptions{}), flatten_rule());
 }
 
 template <Scalar T> Tree<Array<T>> initialize(const Layer& layer, Key key, const Shape& input) {

@@ -1,9 +1,10 @@
-// A layer is a name and two functions: init draws its parameters, apply computes with them. Layers are combined by serial and parallel as in
+// A layer is a name and two functions: init draws its parameters, apply computes with them. A third says what it does where it is infinitely wide (kernel_rule.h). Layers are combined by serial and parallel as in
 // neural-tangents' stax, and define the same functions of the same parameters.
 #pragma once
 
 #include "linnet/autodiff/ops.h"
 #include "linnet/autodiff/tree.h"
+#include "linnet/nn/kernel_rule.h"
 #include "linnet/nn/random.h"
 
 #include <array>
@@ -16,9 +17,6 @@
 #include <vector>
 
 namespace linnet::nn {
-
-using autodiff::Tree;
-using autodiff::Var;
 
 using Value = Tree<Var>;  // one array for most layers, several after fan_out
 
@@ -50,6 +48,7 @@ struct Layer {
   std::shared_ptr<const std::vector<Layer>> children;  // of serial, repeat and parallel; null otherwise
   bool side_by_side = false;                           // whether child i takes value i (parallel) or what child i - 1 answers (serial, repeat)
   std::optional<LayerOptions> options{};               // none of a layer of your own
+  std::shared_ptr<const KernelRule> kernel{};          // what it does to kernels of infinite width; null where nothing is known, and of layers with children
   // The option of this name, or null where it is absent or of another type: if (const double* b_std = layer.option<double>("b_std")) …
   template <class T> const T* option(std::string_view of) const {
     if (options)
@@ -171,6 +170,9 @@ Layer RectifiedMonomial(Index degree);                      // x^degree from 0 o
 Layer Polynomial(std::vector<double> coefficients);         // coefficients[0] + coefficients[1] x + …
 Layer Hermite(Index degree);                                // He_degree(x) / sqrt(degree!), of norm 1 under a standard normal
 Layer Elementwise(const std::string& name, const std::function<Var(const Var&)>& f);  // of your own; f must keep the shape
+
+// The layer with this rule.
+Layer with_kernel(Layer layer, std::shared_ptr<const KernelRule> rule);
 
 // ---- use
 // Parameters in the width asked for. `input` has a leading axis for the examples, of any extent.

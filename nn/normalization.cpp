@@ -1,5 +1,5 @@
 // LayerNorm: every example for itself, over the axes named. The formula is autodiff's layer_norm.
-#include "linnet/nn/check.h"
+#include "linnet/nn/kernel_layers.h"
 
 namespace linnet::nn {
 namespace {
@@ -17,12 +17,39 @@ std::vector<Index> normalized(const std::vector<Index>& axes, const Shape& x, co
   return all;
 }
 
+// Over the channels, of which there are infinitely many, the mean is 0 and the variance q, or the mean of q over the places that are named too. (Without the channels it is no
+// function of kernels.)
+Rule layer_norm_rule(const std::vector<Index>& axes, double epsilon) {
+  const auto averaged = [axes, epsilon](const Shape& shape, const Var& q) {
+    std::vector<Index> places;
+    for (const Index axis : normalized(axes, shape, ""))
+      if (axis != shape.rank() - 1) places.push_back(axis - 1);
+    if (places.size() == axes.size()) fail<StructureError>("layer_norm: in infinite width it must be over the channels (axis -1), with or without other axes");
+    return epsilon + (places.empty() ? q : broadcast_to(mean(q, places, true), q.shape()));
+  };
+  OneValue rule;
+  rule.law = [](const Law& in, int&) { return only_of_gaussian("layer_norm", in, true); };
+  rule.example = [averaged](const ExampleValue& in, Statistics& statistics, const Scale&) -> ExampleValue {
+    const Var q = averaged(in.shape, in.variance);
+    statistics.push_back({1.0 / sqrt(q)});
+    return {in.shape, in.variance / q};
+  };
+  rule.pair = [](const PairValue& in, const Sides&, std::span<const Sides> s, const Scale&) {
+    const Var factor = product(s[0]);
+    PairValue out;
+    out.gap = factor * in.gap;
+    out.ntk = scaled_by(factor, in.ntk);
+    return out;
+  };
+  return one_value_rule("layer_norm", std::move(rule));
+}
+
 }  // namespace
 
 Layer LayerNorm(std::vector<Index> axes, double epsilon) {
   if (axes.empty()) fail<ShapeError>("layer_norm: no axes came; name those to normalize over, -1 for the channels");
   if (!std::isfinite(epsilon) || epsilon <= 0) fail<StructureError>("layer_norm: epsilon must be finite and above 0, got {}", epsilon);
-  return plain(
+  return with_kernel(plain(
       "layer_norm",
       [axes](Key, const Shape& input, Width) {
         normalized(axes, input, "");
@@ -32,7 +59,7 @@ Layer LayerNorm(std::vector<Index> axes, double epsilon) {
         check_no_others("layer_norm", params, {}, x);
         return layer_norm(x, normalized(axes, x.shape(), place(params, x)), epsilon);
       },
-      LayerOptions{{"axis", axes}, {"eps", epsilon}});
+      LayerOptions{{"axis", axes}, {"eps", epsilon}}), layer_norm_rule(axes, epsilon));
 }
 
 }  // namespace linnet::nn

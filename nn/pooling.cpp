@@ -1,5 +1,5 @@
 // Pooling: windows of images and sequences to their mean, sum or maximum, and all places to one. No parameters; the windows are autodiff's.
-#include "linnet/nn/check.h"
+#include "linnet/nn/kernel_layers.h"
 #include "linnet/nn/sliding.h"
 
 namespace linnet::nn {
@@ -50,7 +50,8 @@ Layer SumPool(std::vector<Index> window, PoolOptions options) {
   return windowed("sum_pool", std::move(window), std::move(options), false, [](const Var& x, std::array<Index, 2> size, const autodiff::PoolOptions& how) { return sum_pool(x, size, how); });
 }
 Layer MaxPool(std::vector<Index> window, PoolOptions options) {
-  return windowed("max_pool", std::move(window), std::move(options), false, [](const Var& x, std::array<Index, 2> size, const autodiff::PoolOptions& how) { return max_pool(x, size, how); });
+  return with_kernel(windowed("max_pool", std::move(window), std::move(options), false, [](const Var& x, std::array<Index, 2> size, const autodiff::PoolOptions& how) { return max_pool(x, size, how); }),
+                     no_rule("a maximum over places has no closed form; use AvgPool or SumPool"));
 }
 
 Layer GlobalAvgPool() {

@@ -2,6 +2,7 @@
 // both. Usage: reference_cases --cases DIR [--float | --double]. A line for every family of arrays that is compared, one for every kind that is
 // skipped, with the reason; exit code 1 if anything failed.
 #include "linnet/autodiff/npy.h"
+#include "linnet/infinite/kernel.h"
 #include "linnet/nn/spec.h"
 #include "linnet/ntk/linearized.h"
 #include "linnet/predict/predict.h"
@@ -147,7 +148,7 @@ constexpr std::size_t loose_from = 4;  // of t0 … t5, those at which an answer
 
 template <Scalar T> class Checks {
  public:
-  Checks(const Case& with, const nn::Layer& layer, Report& report) : case_(with), report_(report), where_(with.name + (std::is_same_v<T, float> ? " float" : " double")), f_(nn::function_of(layer)) {
+  Checks(const Case& with, const nn::Layer& layer, Report& report) : case_(with), report_(report), where_(with.name + (std::is_same_v<T, float> ? " float" : " double")), f_(nn::function_of(layer)), layer_(layer) {
     form_ = layer.init(nn::Key(0), case_["x1"].shape(), nn::Width::float64).params;
     params_ = tree("param");
     x1_ = array("x1");
@@ -159,6 +160,7 @@ template <Scalar T> class Checks {
     for (const auto& [method, name] : {std::pair{ntk::Method::jacobian_contraction, "jacobian_contraction"}, {ntk::Method::vector_products, "vector_products"}, {ntk::Method::structured, "structured"}}) kernels(method, name);
     compare("nngp_11", "", [&] { return ntk::nngp<T>(f_, params_, x1_); });
     compare("nngp_21", "", [&] { return ntk::nngp<T>(f_, params_, array("x2"), x1_); });
+    infinite_width();
     if constexpr (std::is_same_v<T, double>) {
       training();
       training_by_steps();
@@ -253,6 +255,37 @@ template <Scalar T> class Checks {
     if (case_.has("ntk_11")) diagonal(options, "ntk_11 diagonal " + name);
     compare("ntk_trace_11", name, [&] { return ntk::traced<T>(f_, params_, x1_, options).mean(); });
     compare("ntk_trace_21", name, [&] { return ntk::traced<T>(f_, params_, array("x2"), x1_, options).mean(); });
+  }
+
+  // Kernels of the infinitely wide network, from the same layers. Behind activations with a kink those of neural-tangents have the root of a rounding where an example meets itself.
+  void infinite_width() {
+    if (!case_.has("inf_ntk_11")) return;
+    try {
+      infinite::kernel(layer_);
+    } catch (const StructureError& e) {
+      if (std::string_view(e.what()).find("has no rule") == std::string_view::npos) throw;
+      return;
+    }
+    attempt("inf_*", [&] {
+      const infinite::Kernel k(layer_);
+      const Array<T> x2 = array("x2");
+      constexpr double within = std::is_same_v<T, float> ? 1e-5 : 1e-13;
+      for (const auto& [part, rows, columns] : {std::tuple<const char*, const Array<T>*, const Array<T>*>{"11", &x1_, &x1_}, {"21", &x2, &x1_}, {"22", &x2, &x2}}) {
+        const infinite::Kernels<T> got = rows == columns ? k.both(*rows) : k.both(*rows, *columns);
+        const std::string nngp = std::string("inf_nngp_") + part, ntk = std::string("inf_ntk_") + part;
+        report_.compared(where_, nngp, error(got.nngp, case_[nngp]), within);
+        const Array<double>& expected = case_[ntk];
+        if (got.ntk.shape() != expected.shape()) throw autodiff::ShapeError(ntk + ": the shape is " + str(got.ntk.shape()) + ", expected is " + str(expected.shape()));
+        double apart = 0, diagonal = 0;
+        for (Index i = 0; i < expected.shape()[0]; ++i)
+          for (Index j = 0; j < expected.shape()[1]; ++j) {
+            double& worst = rows == columns && i == j ? diagonal : apart;
+            worst = std::max(worst, std::abs(static_cast<double>(got.ntk[{i, j}]) - expected[{i, j}]) / autodiff::max_abs(expected));
+          }
+        report_.compared(where_, ntk, apart, within);
+        if (rows == columns) report_.compared(where_, ntk + " diagonal", diagonal, std::max(within, 5e-8));
+      }
+    });
   }
 
   // Of ntk_11 [n, n, O, O], the entries of an example and an output with themselves.
@@ -425,6 +458,7 @@ template <Scalar T> class Checks {
   Report& report_;
   std::string where_;
   ntk::Apply f_;
+  const nn::Layer& layer_;
   Tree<Array<double>> form_;
   Tree<Array<T>> params_;
   Array<T> x1_;
@@ -438,7 +472,7 @@ struct Reason {
   bool in_double = true;  // false: where double is checked they are compared, and one that was not is a failure
 };
 constexpr Reason reasons[] = {
-    {"inf_", "what is predicted from them is compared; kernels of infinite width are not here"},
+    {"inf_", "a layer has no rule of infinite width yet"},
     {"ens_", "dynamics are computed in double", false},
     {"gp_", "dynamics are computed in double", false},
     {"max_lr_inf", "dynamics are computed in double", false},

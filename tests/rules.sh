@@ -12,10 +12,10 @@ rule() {  # rule TEXT FINDINGS: no findings, no offence
     failed=$((failed + 1)); printf 'FAIL  %s\n%s\n' "$1" "$2"
   fi
 }
-sources() { find autodiff nn ntk predict linnet.h -name '*.cpp' -o -name '*.h' | sort; }
-all_sources() { find autodiff nn ntk predict tests examples bench linnet.h -name '*.cpp' -o -name '*.h' | sort; }
+sources() { find autodiff nn ntk predict infinite linnet.h -name '*.cpp' -o -name '*.h' | sort; }
+all_sources() { find autodiff nn ntk predict infinite tests examples bench linnet.h -name '*.cpp' -o -name '*.h' | sort; }
 # Headers that are installed: those that the meson files name.
-public_headers() { for f in autodiff nn ntk predict; do grep -h -A3 'headers +=' $f/meson.build | grep -o "'[a-z_]*\.h'" | tr -d "'" | sed "s|^|$f/|"; done; }
+public_headers() { for f in autodiff nn ntk predict infinite; do grep -h -A3 'headers +=' $f/meson.build | grep -o "'[a-z_]*\.h'" | tr -d "'" | sed "s|^|$f/|"; done; }
 installed=$(public_headers)
 offences() { grep -nE "$@" || true; }
 
@@ -31,10 +31,11 @@ rule 'no Eigen and no fmt in public headers but eigen.h' "$(offences '#include *
 rule 'public headers include public headers only' "$(for h in $(public_headers); do
   grep -o '#include "linnet/[^"]*"' $h | sed 's|#include "linnet/||; s|"||' | while read -r i; do grep -qx "$i" <<<"$installed" || echo "$h includes $i, which is not installed"; done; done)"
 rule 'the library includes itself by linnet/, and no test, example or benchmark' "$(offences '#include "(linnet/(tests|examples|bench)/|[^l]|l[^i]|li[^n]|lin[^n]|linn[^e]|linne[^t]|linnet[^/])' $(sources))"
-rule 'autodiff knows no other folder' "$(offences '#include "linnet/(nn|ntk|predict)/' $(sources | grep '^autodiff/'))"
-rule 'nn knows autodiff alone' "$(offences '#include "linnet/(ntk|predict)/' $(sources | grep '^nn/'))"
-rule 'ntk knows autodiff alone' "$(offences '#include "linnet/(nn|predict)/' $(sources | grep '^ntk/'))"
-rule 'predict does not know nn' "$(offences '#include "linnet/nn/' $(sources | grep '^predict/'))"
+rule 'autodiff knows no other folder' "$(offences '#include "linnet/(nn|ntk|predict|infinite)/' $(sources | grep '^autodiff/'))"
+rule 'nn knows autodiff alone' "$(offences '#include "linnet/(ntk|predict|infinite)/' $(sources | grep '^nn/'))"
+rule 'ntk knows autodiff alone' "$(offences '#include "linnet/(nn|predict|infinite)/' $(sources | grep '^ntk/'))"
+rule 'predict does not know nn' "$(offences '#include "linnet/(nn|infinite)/' $(sources | grep '^predict/'))"
+rule 'infinite does not know predict' "$(offences '#include "linnet/predict/' $(sources | grep '^infinite/'))"
 rule 'kernels know no tape' "$(offences '#include "linnet/autodiff/(tape|program|primitive|ops|transform|plan|executor|linear_map|derivative)' autodiff/kernels/*)"
 rule 'values and tapes know no program runner' "$(offences '#include "linnet/autodiff/(transform|plan|executor|linear_map|derivative)' autodiff/{shape,array,tape,program,primitive}.{h,cpp} autodiff/tree.h autodiff/ops.h autodiff/ops/{declare,families}.h)"
 rule 'transformations know no plan and no executor' "$(offences '#include "linnet/autodiff/(plan|executor)' autodiff/transform.h autodiff/ops/*.cpp)"

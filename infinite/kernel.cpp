@@ -1,0 +1,220 @@
+// Assembly: tiles of pairs are items for the threads. The gaps of the input come from products of the examples; then one run of the program of pairs takes a tile through all
+// layers, its rows being lanes; what it answers is written, and mirrored where there is one set of examples.
+#include "linnet/infinite/kernel.h"
+
+#include "linnet/autodiff/executor.h"
+#include "linnet/autodiff/finite.h"
+#include "linnet/infinite/examples.h"
+#include "linnet/infinite/network.h"
+#include "linnet/ntk/progress.h"
+
+#include <atomic>
+#include <optional>
+
+namespace linnet::infinite {
+
+using namespace autodiff;
+
+struct Kernel::State {
+  Network network;
+};
+
+Kernel::Kernel(const nn::Layer& network) : state_(std::make_shared<const State>(State{read(network)})) {}
+
+namespace {
+
+constexpr Index whole_tile = 128;       // examples down and across
+constexpr Index tile_values = 1 << 14;  // of a tile, about: its intermediate values stay near the processor
+
+Index tile_of(Index places) {
+  Index tile = whole_tile;
+  while (tile > 1 && tile * tile * places > tile_values) tile /= 2;
+  return tile;
+}
+
+template <class T> struct Question {
+  const char* operation;
+  const Network& network;
+  const Array<T>& rows;
+  const Array<T>* columns;  // null: one set
+  Wanted wanted;
+  const Options& options;
+};
+
+template <Scalar T> void check_examples(const char* operation, const char* what, const Array<T>& x) {
+  if (x.shape().rank() < 2) fail<ShapeError>("{}: {} {} must be [examples, channels], or have places between them", operation, what, x.shape());
+  if (x.shape().size(1, x.shape().rank()) == 0) fail<ShapeError>("{}: {} {} has no values in an example, one at least is needed", operation, what, x.shape());
+  check_finite(operation, what, x);
+}
+
+// What one thread computes in.
+template <class T> struct Workspace {
+  Executor<T> executor;
+  Buffer<T> products, gaps;
+  std::vector<Buffer<T>> out;
+};
+
+template <Scalar T> class Assembly {
+ public:
+  Assembly(const Question<T>& q, const ExampleProgram& program, const Examples<T>& rows, const Examples<T>& columns)
+      : q_(q), program_(program), rows_(rows), columns_(columns), tile_(rows.tile), pairs_(trace_pairs(q.network, program, tile_, std::is_same_v<T, float>, q.wanted)) {
+    varies_ = {Varies::examples};
+    for (const auto& s : program.statistics) {
+      varies_.insert(varies_.end(), {Varies::examples, Varies::nothing});
+      if (s.split && std::is_same_v<T, float>) varies_.insert(varies_.end(), {Varies::examples, Varies::nothing});
+    }
+  }
+
+  std::vector<Array<T>> run() {
+    const Index down = (rows_.n + tile_ - 1) / tile_, across = (columns_.n + tile_ - 1) / tile_, tiles = q_.columns ? down * across : down * (down + 1) / 2;
+    std::vector<Array<T>> results;
+    for (std::size_t k = 0; k < pairs_->outputs.size(); ++k) results.push_back(Array<T>::uninitialized({rows_.n, columns_.n}));
+    workspaces_.resize(static_cast<std::size_t>(thread_count()));
+    std::atomic<bool> finite = true;
+    ntk::Reporter reporter(q_.operation, q_.options.progress, "kernel tiles", static_cast<std::size_t>(tiles));
+    parallel_for(tiles, [&](Index t) {
+      if (reporter.cancelled() || !finite) return;
+      Index i = t / std::max<Index>(across, 1), j = t % std::max<Index>(across, 1);
+      if (!q_.columns) {
+        i = 0;
+        while ((i + 1) * (i + 2) / 2 <= t) ++i;
+        j = t - i * (i + 1) / 2;
+      }
+      if (!tile(i, j, results)) finite = false;
+      reporter.done();
+    });
+    reporter.finish();
+    if (!finite) fail<NumericalError>("{}: the result is not finite: a variance or a covariance behind the network is too large for {}; scale the inputs or the layers", q_.operation, std::is_same_v<T, float> ? "float, compute in double" : "double");
+    return results;
+  }
+
+ private:
+  // Whether it is finite.
+  bool tile(Index i, Index j, std::vector<Array<T>>& results) {
+    Workspace<T>& w = workspace();
+    const Column<T>&s1 = rows_.statistics[static_cast<std::size_t>(program_.deviation[0])], &s2 = columns_.statistics[static_cast<std::size_t>(program_.deviation[0])];
+    input_gaps(rows_, i, columns_, j, !q_.columns, s1, s2, w.products, w.gaps.data());
+    std::vector<const T*> in{w.gaps.data()};
+    for (std::size_t k = 0; k < program_.statistics.size(); ++k) {
+      const Column<T>&r = rows_.statistics[k], &c = columns_.statistics[k];
+      in.insert(in.end(), {r.at(i * tile_), c.at(j * tile_)});
+      if (!r.low.empty()) in.insert(in.end(), {r.low.data() + i * tile_ * r.size, c.low.data() + j * tile_ * c.size});
+    }
+    std::vector<T*> out;
+    for (Buffer<T>& buffer : w.out) out.push_back(buffer.data());
+    w.executor.run(in, out);
+    const Index rows = std::min(tile_, rows_.n - i * tile_), columns = std::min(tile_, columns_.n - j * tile_);
+    bool finite = true;
+    for (std::size_t k = 0; k < out.size(); ++k) {
+      if (!over(w.executor.varies(pairs_->outputs[k]), Varies::examples))
+        for (Index r = 1; r < tile_; ++r) std::copy_n(out[k], tile_, out[k] + r * tile_);
+      for (Index r = 0; r < rows && finite; ++r) finite = first_not_finite<T>(std::span<const T>(out[k] + r * tile_, static_cast<std::size_t>(columns))) < 0;
+      write(i, j, rows, columns, out[k], results[k].data());
+    }
+    return finite;
+  }
+
+  void write(Index i, Index j, Index rows, Index columns, const T* from, T* to) const {
+    const Index ld = columns_.n;
+    T* const here = to + i * tile_ * ld + j * tile_;
+    const bool diagonal = !q_.columns && i == j;
+    for (Index r = 0; r < rows; ++r) std::copy_n(from + r * tile_, diagonal ? r + 1 : columns, here + r * ld);
+    if (q_.columns) return;
+    T* const mirror = to + j * tile_ * ld + i * tile_;
+    constexpr Index block = 16;
+    for (Index c0 = 0; c0 < columns; c0 += block)
+      for (Index r0 = diagonal ? c0 : 0; r0 < rows; r0 += block)
+        for (Index c = c0; c < std::min(columns, c0 + block); ++c)
+          for (Index r = diagonal ? std::max(r0, c + 1) : r0; r < std::min(rows, r0 + block); ++r) mirror[c * ld + r] = from[r * tile_ + c];
+  }
+
+  Workspace<T>& workspace() {
+    auto& mine = workspaces_[static_cast<std::size_t>(thread_index())];
+    if (!mine) {
+      mine.emplace(Workspace<T>{Executor<T>(pairs_, varies_, {.examples = tile_}), {}, Buffer<T>(static_cast<std::size_t>(tile_ * tile_ * rows_.places)), {}});
+      mine->out.resize(pairs_->outputs.size(), Buffer<T>(static_cast<std::size_t>(tile_ * tile_)));
+    }
+    return *mine;
+  }
+
+  const Question<T>& q_;
+  const ExampleProgram& program_;
+  const Examples<T>&rows_, &columns_;
+  Index tile_;
+  std::shared_ptr<const Program> pairs_;
+  std::vector<Varies> varies_;
+  std::vector<std::optional<Workspace<T>>> workspaces_;
+};
+
+// The examples as the network's first layer wants them: where that flattens, without places.
+template <Scalar T> Array<T> arranged(const Network& network, const Array<T>& x) {
+  const bool flat = !network.steps.empty() && network.flattens_first && x.shape().rank() > 2;
+  return flat ? x.reshaped({x.shape()[0], x.shape().size(1, x.shape().rank())}) : x;
+}
+
+template <Scalar T> ExampleProgram program_of(const char* operation, const Network& network, const Array<T>& x) {
+  ExampleProgram program = trace_examples(network, x.shape().with(0, 1));
+  if (const Shape& out = program.shapes[static_cast<std::size_t>(network.output)]; out.rank() != 2)
+    fail<StructureError>("{}: the network takes {} to {}, values at several places; end it with flatten() or GlobalAvgPool()", operation, x.shape(), out.with(0, x.shape()[0]));
+  return program;
+}
+
+template <Scalar T> std::vector<Array<T>> assemble(const Question<T>& q) {
+  check_examples(q.operation, q.columns ? "rows" : "x", q.rows);
+  if (q.columns) {
+    check_examples(q.operation, "columns", *q.columns);
+    if (q.rows.shape().with(0, 0) != q.columns->shape().with(0, 0)) fail<ShapeError>("{}: rows {} and columns {} must agree in all axes but the leading one", q.operation, q.rows.shape(), q.columns->shape());
+  }
+  const Array<T> x = arranged(q.network, q.rows);
+  const ExampleProgram program = program_of(q.operation, q.network, x);
+  const Index tile = tile_of(x.shape().size(1, x.shape().rank() - 1));
+  const Examples<T> rows = prepare(program, x, q.columns ? "rows" : "x", tile);
+  if (!q.columns) return Assembly<T>(q, program, rows, rows).run();
+  const Array<T> y = arranged(q.network, *q.columns);
+  const Examples<T> columns = prepare(program, y, "columns", tile);
+  return Assembly<T>(q, program, rows, columns).run();
+}
+
+}  // namespace
+
+template <Scalar T> Array<T> Kernel::nngp(const Array<T>& x, const Options& options) const {
+  return std::move(assemble<T>({"infinite::nngp", state_->network, x, nullptr, Wanted::nngp, options})[0]);
+}
+template <Scalar T> Array<T> Kernel::nngp(const Array<T>& rows, const Array<T>& columns, const Options& options) const {
+  return std::move(assemble<T>({"infinite::nngp", state_->network, rows, &columns, Wanted::nngp, options})[0]);
+}
+template <Scalar T> Array<T> Kernel::ntk(const Array<T>& x, const Options& options) const {
+  return std::move(assemble<T>({"infinite::ntk", state_->network, x, nullptr, Wanted::ntk, options})[0]);
+}
+template <Scalar T> Array<T> Kernel::ntk(const Array<T>& rows, const Array<T>& columns, const Options& options) const {
+  return std::move(assemble<T>({"infinite::ntk", state_->network, rows, &columns, Wanted::ntk, options})[0]);
+}
+template <Scalar T> Kernels<T> Kernel::both(const Array<T>& x, const Options& options) const {
+  std::vector<Array<T>> all = assemble<T>({"infinite::both", state_->network, x, nullptr, Wanted::both, options});
+  return {std::move(all[0]), std::move(all[1])};
+}
+template <Scalar T> Kernels<T> Kernel::both(const Array<T>& rows, const Array<T>& columns, const Options& options) const {
+  std::vector<Array<T>> all = assemble<T>({"infinite::both", state_->network, rows, &columns, Wanted::both, options});
+  return {std::move(all[0]), std::move(all[1])};
+}
+template <Scalar T> Array<T> Kernel::variances(const Array<T>& x) const {
+  check_examples("infinite::variances", "x", x);
+  const Array<T> arranged_x = arranged(state_->network, x);
+  const Examples<T> examples = prepare(program_of("infinite::variances", state_->network, arranged_x), arranged_x, "x", 1);
+  Array<T> q({examples.n});
+  std::copy(examples.variance.begin(), examples.variance.end(), q.begin());
+  return q;
+}
+
+#define LINNET_INSTANTIATE(T)                                                                                 \
+  template Array<T> Kernel::nngp(const Array<T>&, const Options&) const;                                      \
+  template Array<T> Kernel::nngp(const Array<T>&, const Array<T>&, const Options&) const;                     \
+  template Array<T> Kernel::ntk(const Array<T>&, const Options&) const;                                       \
+  template Array<T> Kernel::ntk(const Array<T>&, const Array<T>&, const Options&) const;                      \
+  template Kernels<T> Kernel::both(const Array<T>&, const Options&) const;                                    \
+  template Kernels<T> Kernel::both(const Array<T>&, const Array<T>&, const Options&) const;                   \
+  template Array<T> Kernel::variances(const Array<T>&) const;
+LINNET_INSTANTIATE(float)
+LINNET_INSTANTIATE(double)
+
+}  // namespace linnet::infinite

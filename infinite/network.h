@@ -1,0 +1,57 @@
+// A network of layers, read for its kernels of infinite width: which rules (nn/kernel_rule.h) are asked in which order, and the two programs that they give when they are
+// traced. One computes the variances of single examples, and whatever else pairs need of them, in double; the other follows one row of pairs through all layers. Not installed.
+#pragma once
+
+#include "linnet/autodiff/program.h"
+#include "linnet/nn/layer.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace linnet::infinite {
+
+using autodiff::Index;
+using autodiff::Program;
+using autodiff::Shape;
+using autodiff::Tree;
+using autodiff::Var;
+
+// The rules in order. Values are numbered, the input is 0.
+struct Network {
+  struct Step {
+    const nn::KernelRule* rule;
+    Tree<int> in, out;
+    std::vector<std::string> path;  // of the layer, for errors: "serial", "dense_2"
+  };
+  nn::Layer layer;  // keeps the rules
+  std::vector<Step> steps;
+  int values = 1, output = 0;
+  bool flattens_first = false;  // the first layer is flatten(): places of the input need not be told apart
+};
+// StructureError: a layer without a rule, or one that comes where its rule does not hold; a network that answers several values.
+Network read(const nn::Layer& layer);
+
+// Of one example: from the variance of the input to the statistics, in the order that pairs ask for them; the last output is the variance of the network's output.
+struct ExampleProgram {
+  struct Of {
+    Shape shape;
+    bool split;
+    std::string of;  // the layer, for errors
+  };
+  std::shared_ptr<const Program> program;
+  std::vector<Of> statistics;
+  std::vector<Shape> shapes;               // of every value, [1, …, channels]
+  std::vector<int> deviation;              // of every value: which statistic its deviation is
+  std::vector<std::vector<int>> of_step;   // which statistics a step has
+};
+// `input`: the shape of one example, [1, …, channels].
+ExampleProgram trace_examples(const Network& network, const Shape& input);
+
+enum class Wanted { nngp, ntk, both };
+
+// Of one example (the row, a lane) with `columns` others. Inputs: the gap of the input, [columns, places…]; then for every statistic that of the row; that of the columns; and
+// where it is split and numbers are float, what rounding left of either. Outputs: what is wanted, nngp first.
+std::shared_ptr<const Program> trace_pairs(const Network& network, const ExampleProgram& examples, Index columns, bool in_float, Wanted wanted);
+
+}  // namespace linnet::infinite

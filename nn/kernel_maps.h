@@ -1,0 +1,17 @@
+// Functions of the angle between two Gaussian variables, as maps of the executor: what closed-form kernels of activations are made of, where a composition would lose
+// digits or time. Not installed.
+#pragma once
+
+#include "linnet/autodiff/ops.h"
+
+namespace linnet::nn {
+
+using autodiff::Var;
+
+// With h = 1 - cos(theta) in [0, 2], to which it is cut: both to full relative accuracy near theta = 0, which a function of the cosine cannot have.
+Var angle(const Var& h);         // theta. Its slope 1 / sin(theta) is taken as 0 at both ends, so that kernels of an example with itself have derivatives
+Var angle_moment(const Var& h);  // sin(theta) - theta cos(theta); its slope is theta
+
+Var arctangent(const Var& y, const Var& x);  // of y / x for x >= 0, in [-pi/2, pi/2]; 0 where both are 0
+
+}  // namespace linnet::nn
