@@ -93,6 +93,10 @@ const T* Executor<T>::strip_operand(int value, int head, Index first, Index n, T
   if (left(first) >= n) return address(first);
   for (Index i = first, end = first + n; i < end;) {  // of every lane: one period from where it lies, the others from it, twice as many every time
     const Index begin = i, lane = std::min(end, i + size - i % size), once = std::min(lane, begin + period);
+    if (period == 1) {
+      std::fill_n(spare + (i - first), lane - i, *address(i));
+      i = lane;
+    }
     while (i < once) {
       const Index piece = std::min(left(i), once - i);
       std::copy_n(address(i), piece, spare + (i - first));

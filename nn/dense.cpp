@@ -1,5 +1,6 @@
 // Dense: y = x W + b over the last axis. Two axes is what everything else is brought to, so that one product does all rows.
 #include "linnet/nn/kernel_layers.h"
+#include "linnet/nn/kernel_maps.h"
 
 namespace linnet::nn {
 namespace {
@@ -30,21 +31,26 @@ Var apply_dense(Index width, const DenseOptions& options, const Tree<Var>& param
   return shape.rank() == 2 ? y : reshape(y, shape.with(-1, width));
 }
 
-// q' = W_std^2 q + b_std^2, and so K'. Its gap is W_std^2 times that before, and what the bias, which both have, leaves of s1' s2' - W_std^2 s1 s2 - b_std^2 >= 0. The ntk: K' + W_std^2 ntk
-// of weights drawn with variance 1, fan_in K + 1 + W_std^2 ntk of the standard ones (arXiv 1806.07572; 2001.07301).
+// q' = W_std^2 q + b_std^2, and so K'. The gap is W_std^2 times that before, and what the bias, which both have, leaves of s1' s2' - W_std^2 s1 s2 - b_std^2: s1' s2' times the
+// versine of the difference of the angles with tangents b_std / (W_std s). The ntk: K' + W_std^2 ntk of weights drawn with variance 1, fan_in K + 1 + W_std^2 ntk of the
+// standard ones (arXiv 1806.07572; 2001.07301).
 Rule dense_rule(Index width, const DenseOptions& options) {
-  const auto bias = [options](const Scale& scale) { return options.b_std ? squared(scale("b_std", *options.b_std)) : Var(); };
+  const auto bias = [options](const Scale& scale) { return options.b_std ? scale("b_std", *options.b_std) : Var(); };
+  const auto is_nothing = [](const Var& b) { return b.is_zero() || b.number() == 0.0; };
   OneValue rule;
   rule.law = [](const Law&, int& draws) { return with_weights("dense", draws); };
-  rule.example = [=](const ExampleValue& in, Statistics&, const Scale& scale) -> ExampleValue {
+  rule.example = [=](const ExampleValue& in, Statistics& statistics, const Scale& scale) -> ExampleValue {
     check_input(in.shape, "");
-    return {in.shape.with(-1, width), plus(squared(scale("W_std", options.W_std)) * in.variance, bias(scale))};
+    const Var W = scale("W_std", options.W_std), b = bias(scale), q = squared(W) * in.variance;
+    if (is_nothing(b)) return {in.shape.with(-1, width), q};
+    statistics.push_back({arctangent(zeros_like(q) + b, W * sqrt(in.variance)), true});
+    return {in.shape.with(-1, width), q + squared(b)};
   };
-  rule.pair = [=](const PairValue& in, const Sides& after, std::span<const Sides>, const Scale& scale) {
-    const Var W = squared(scale("W_std", options.W_std)), b = bias(scale);
+  rule.pair = [=](const PairValue& in, const Sides& after, std::span<const Sides> statistics, const Scale& scale) {
+    const Var W = squared(scale("W_std", options.W_std));
     PairValue out;
     out.gap = W * in.gap;
-    if (!b.is_zero() && b.number() != 0.0) out.gap = out.gap + W * (b * (square(difference(in.deviation)) / (product(after) + W * product(in.deviation) + b)));
+    if (!is_nothing(bias(scale))) out.gap = out.gap + product(after) * versine(difference(statistics[0]));
     const Var own = options.parameterization == Parameterization::ntk ? product(after) - out.gap : static_cast<double>(in.shape[-1]) * in.nngp() + (options.b_std ? 1.0 : 0.0);
     out.ntk = plus(own, scaled_by(W, in.ntk));
     return out;

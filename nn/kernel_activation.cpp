@@ -18,10 +18,7 @@ struct Gaussians {
 };
 
 // 1 - cos of the angle between them; 1 where one of them is 0, so that slopes are those at 0, of which the finite network takes the mean of both sides.
-Var one_minus_cosine(const PairValue& v, const Sides& inverse) {
-  const Var both = product(inverse);
-  return where(both, minimum(v.gap * both, 2.0), 1.0);
-}
+Var one_minus_cosine(const PairValue& v) { return relative_gap(v.gap, product(v.deviation)); }
 
 Var power(const Var& x, Index n) {
   if (n == 1) return x;
@@ -56,19 +53,15 @@ Rule abrelu_rule(std::string name, double a, double b) {
     return activation_rule(std::move(name), {.variance = [A](const Var& q, Statistics&) { return A * q; },
                                              .pair = [A](const PairValue& v, const Sides&, std::span<const Sides>) -> Response { return {A * v.gap, zeros_like(v.gap) + A}; }});
   return activation_rule(
-      std::move(name), {.variance =
-                            [A](const Var& q, Statistics& statistics) {
-                              statistics.push_back({inverse_root(q)});
-                              return A * q;
-                            },
-                        .pair = [=](const PairValue& v, const Sides&, std::span<const Sides> s) -> Response {
-                          const Var h = one_minus_cosine(v, s[0]);
-                          Var lacking = A * h - g * angle_moment(h);
+      std::move(name), {.variance = [A](const Var& q, Statistics&) { return A * q; },
+                        .pair = [=](const PairValue& v, const Sides& after, std::span<const Sides>) -> Response {
+                          const Var h = one_minus_cosine(v);
+                          Var lacking = kink_gap(h, g / A);
                           if (std::abs(a + b) < std::max(std::abs(a), std::abs(b)) / 2) {  // f is nearly even: examples are near at the angle pi too
                             const Var rest = 2.0 - h;
-                            lacking = where(step(h - 1.0), (a + b) * (a + b) / 2 - a * b * rest - g * angle_moment(rest), lacking);
+                            lacking = where(step(h - 1.0), (a + b) * (a + b) / (2 * A) - a * b / A * rest - g / A * angle_moment(rest), lacking);
                           }
-                          return {product(v.deviation) * lacking, A - g * angle(h)};
+                          return {product(after) * lacking, A * kink_slope(h, g / A)};
                         }});
 }
 
@@ -174,12 +167,9 @@ Rule gabor_rule() {
 // K' = 1 - 2 theta / pi; 0 for an example that is 0. The slope of the finite network is 0 everywhere.
 Rule sign_rule() {
   return activation_rule("sign", {.variance =
-                                      [](const Var& q, Statistics& statistics) {
-                                        statistics.push_back({inverse_root(q)});
-                                        return step(q);
-                                      },
-                                  .pair = [](const PairValue& v, const Sides& after, std::span<const Sides> s) -> Response {
-                                    return {2 / pi * product(after) * angle(one_minus_cosine(v, s[0])), Var()};
+                                      [](const Var& q, Statistics&) { return step(q); },
+                                  .pair = [](const PairValue& v, const Sides& after, std::span<const Sides>) -> Response {
+                                    return {2 / pi * product(after) * angle(one_minus_cosine(v)), Var()};
                                   }});
 }
 
@@ -265,16 +255,15 @@ Rule rectified_monomial_rule(Index n) {
   if (!std::isfinite(moment)) return no_rule(fmt::format("of degree {} coefficients of its kernel are beyond the numbers of double", n));
   return activation_rule("rectified_monomial", {.variance =
                                                     [=](const Var& q, Statistics& statistics) {
-                                                      statistics.push_back({inverse_root(q)});
                                                       if (n > 0) return moment * power(q, n);
                                                       const Var whole = 1.0 - 0.5 * step(q);  // 1/2, and 1 of 0
                                                       statistics.push_back({whole});
                                                       return whole;
                                                     },
                                                 .pair = [=](const PairValue& v, const Sides& after, std::span<const Sides> s) -> Response {
-                                                  const Var h = one_minus_cosine(v, s[0]), P = product(v.deviation);
+                                                  const Var h = one_minus_cosine(v), P = product(v.deviation);
                                                   const Var value = cho_saul(J, n, P, h);
-                                                  if (n == 0) return {gap_of(where(product(s[0]), value, product(s[1])), after, v), Var()};
+                                                  if (n == 0) return {gap_of(where(P, value, product(s[0])), after, v), Var()};
                                                   return {gap_of(value, after, v), static_cast<double>(n * n) * cho_saul(below, n - 1, P, h)};
                                                 }});
 }

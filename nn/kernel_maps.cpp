@@ -1,8 +1,5 @@
 // Each map is a polynomial on a reduced range: Chebyshev interpolation in quadruple precision, in powers. Relative errors, at most: angle 1.5e-16 and 6.4e-8,
-// its moment 1.4e-16 and 5.5e-8, arctangent 1.3e-16 and 7e-8, besides the rounding of what they are put together of.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("no-math-errno")  // or square roots are no vector instructions
-#endif
+// its moment 1.4e-16 and 5.5e-8, arctangent 1.3e-16 and 7e-8, besides the rounding of what they are put together of. Vector extensions of GCC and Clang.
 #include "linnet/nn/kernel_maps.h"
 
 #include "linnet/autodiff/fail.h"
@@ -11,6 +8,9 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
 
 namespace linnet::nn {
 namespace {
@@ -18,7 +18,7 @@ namespace {
 using namespace autodiff;
 
 template <class T> struct Series;
-// angle / sqrt(y) and moment / (y sqrt(y)), of y = 1 - |cos| in [0, 1]; atan(t) / t, of t^2 in [0, tan(pi/8)^2].
+// angle / sqrt(y) and moment / (y sqrt(y)), of y = 1 - |cos| in [0, 1]; atan(t) / t, of t^2 in [0, tan(pi/8)^2]; versine(x) / x^2, of x^2: Taylor's, up to pi/2.
 template <> struct Series<double> {
   static constexpr double angle[] = {1.4142135623730951,     0.11785113019774604,    0.026516504295916166,   0.0078918166870961971, 0.0026854115429505864, 0.00098869370645919834,   0.0003837000361256815,
                                      0.00015250797182385684, 7.2870682571377917e-05, -7.185800992367847e-06, 0.00010871230018361807, -0.00020499919349473681, 0.00034809874714982451, -0.00043000945159494793,
@@ -28,53 +28,108 @@ template <> struct Series<double> {
                                       2.2713628805446335e-05, -1.7968169723438826e-05, 9.8105568570271146e-06, -3.24222421552795e-06,  5.1816681111577592e-07};
   static constexpr double atan[] = {1, -0.33333333333333326, 0.19999999999997015, -0.14285714285329709, 0.11111111085322109, -0.090909080590311914, 0.076922810999377436,
                                     -0.066662052599765265, 0.058768340046141607, -0.05217312574061591, 0.044995007289840322, -0.033387824501211957, 0.01511376509660093};
+  static constexpr double versine[] = {0.5, -0.041666666666666664, 0.001388888888888889, -2.48015873015873e-05, 2.755731922398589e-07, -2.08767569878681e-09, 1.1470745597729725e-11, -4.779477332387385e-14, 1.5619206968586225e-16, -4.110317623312165e-19, 8.896791392450574e-22};
 };
 template <> struct Series<float> {
   static constexpr float angle[] = {1.41421355f, 0.117853167f, 0.0264744825f, 0.00821673096f, 0.00147885982f, 0.00333841701f, -0.00199064296f, 0.00121173777f};
   static constexpr float moment[] = {0.942809052f, 0.0471393947f, 0.00759271726f, 0.00165828471f, 0.000742261975f, -0.000176200355f, 0.000234471367f};
   static constexpr float atan[] = {0.999999981f, -0.333327858f, 0.199740824f, -0.138484902f, 0.0797629181f};
+  static constexpr float versine[] = {0.5f, -0.0416666667f, 0.00138888889f, -2.48015873e-05f, 2.75573192e-07f, -2.0876757e-09f, 1.14707456e-11f};
 };
 
-template <class T, std::size_t n> inline T horner(const T (&c)[n], T x) {
-  T sum = c[n - 1];
-  for (std::size_t k = n - 1; k-- > 0;) sum = sum * x + c[k];
+// Sixty-four bytes of numbers. Comparisons are such that a NaN stays one.
+template <class T> struct Packet {
+  typedef T V __attribute__((vector_size(64)));
+};
+template <class T> using V = typename Packet<T>::V;
+
+inline V<float> root(V<float> x) {
+#if defined(__AVX512F__)
+  return V<float>(_mm512_sqrt_ps(__m512(x)));
+#else
+  for (int i = 0; i < 16; ++i) x[i] = std::sqrt(x[i]);
+  return x;
+#endif
+}
+inline V<double> root(V<double> x) {
+#if defined(__AVX512F__)
+  return V<double>(_mm512_sqrt_pd(__m512d(x)));
+#else
+  for (int i = 0; i < 8; ++i) x[i] = std::sqrt(x[i]);
+  return x;
+#endif
+}
+
+template <class T, std::size_t n> inline V<T> horner(const T (&c)[n], V<T> x) {
+  V<T> sum = x * c[n - 1] + c[n - 2];
+  for (std::size_t k = n - 2; k-- > 0;) sum = sum * x + c[k];
   return sum;
 }
 
+// What is missing of |cos| to 1, for h that may be beyond [0, 2] by a rounding.
+template <class T> inline V<T> folded(V<T> h) {
+  const V<T> zero{}, y = h < 2 - h ? h : 2 - h;
+  return y < zero ? zero : y;
+}
+template <class T> inline V<T> angle_of(V<T> h) {
+  const V<T> y = folded<T>(h), near = root(y) * horner<T>(Series<T>::angle, y), far = std::numbers::pi_v<T> - near;
+  return h > 1 ? far : near;
+}
+template <class T> inline V<T> moment_of(V<T> h) {
+  const V<T> y = folded<T>(h), near = y * root(y) * horner<T>(Series<T>::moment, y), far = near + std::numbers::pi_v<T> * (1 - y);
+  return h > 1 ? far : near;
+}
+
 template <class T> struct Angle {
-  static T of(T h, T) {
-    const T y = std::max(std::min(h, 2 - h), T(0)), near = std::sqrt(y) * horner(Series<T>::angle, y);
-    return h > 1 ? std::numbers::pi_v<T> - near : near;
-  }
+  static V<T> of(V<T> h, V<T>, T) { return angle_of<T>(h); }
 };
 template <class T> struct Moment {
-  static T of(T h, T) {
-    const T y = std::max(std::min(h, 2 - h), T(0)), near = y * std::sqrt(y) * horner(Series<T>::moment, y);
-    return h > 1 ? near + std::numbers::pi_v<T> * (1 - y) : near;
+  static V<T> of(V<T> h, V<T>, T) { return moment_of<T>(h); }
+};
+template <class T> struct KinkGap {
+  static V<T> of(V<T> h, V<T>, T ratio) { return h - ratio * moment_of<T>(h); }
+};
+template <class T> struct KinkSlope {
+  static V<T> of(V<T> h, V<T>, T ratio) { return 1 - ratio * angle_of<T>(h); }
+};
+template <class T> struct RelativeGap {
+  static V<T> of(V<T> gap, V<T> both, T) {
+    const V<T> one = V<T>{} + 1, two = one + one, h = gap / (both == 0 ? one : both), cut = two < h ? two : h;
+    return both == 0 ? one : cut;
+  }
+};
+template <class T> struct Versine {
+  static V<T> of(V<T> x, V<T>, T) {
+    const V<T> z = x * x;
+    return z * horner<T>(Series<T>::versine, z);
   }
 };
 template <class T> struct Arctangent {
-  static T of(T y, T x) {
+  static V<T> of(V<T> y, V<T> x, T) {
     constexpr T high = T(2.41421356237309505), low = T(0.414213562373095049), pi = std::numbers::pi_v<T>;  // tan(3 pi/8), tan(pi/8)
-    const T a = std::abs(y);
-    const bool far = a > high * x, middle = a > low * x;
-    const T up = far ? -x : middle ? a - x : a, down = far ? a : middle ? a + x : x, base = far ? pi / 2 : middle ? pi / 4 : T(0);
-    const T t = up / (down > 0 ? down : T(1));
-    return std::copysign(base + t * horner(Series<T>::atan, t * t), y);
+    const V<T> zero{}, one = zero + 1, half = zero + pi / 2, quarter = zero + pi / 4, a = y < zero ? -y : y, difference = a - x, sum = a + x;
+    const V<T> up = a > high * x ? -x : a > low * x ? difference : a, down = a > high * x ? a : a > low * x ? sum : x, base = a > high * x ? half : a > low * x ? quarter : zero;
+    const V<T> t = up / (down == 0 ? one : down), angle = base + t * horner<T>(Series<T>::atan, t * t);
+    return y < zero ? -angle : angle;
   }
 };
 
-// Every element in a block of the same length, padded at the end, so that its bits do not depend on where it lies.
-template <template <class> class F, int arity, class T> void blocks(const Attributes&, const T* const* in, T* out, Index n) {
-  constexpr Index block = 64;
-  alignas(64) T a[block] = {}, b[block] = {}, y[block];
-  for (Index i = 0; i < n; i += block) {
-    const Index m = std::min(block, n - i);
-    std::copy_n(in[0] + i, m, a);
-    if constexpr (arity == 2) std::copy_n(in[1] + i, m, b);
-    for (Index k = 0; k < block; ++k) y[k] = F<T>::of(a[k], b[k]);
-    std::copy_n(y, m, out + i);
-  }
+// Every element in a vector of the same length, padded at the end, so that its bits do not depend on where it lies.
+template <template <class> class F, int arity, class T> void blocks(const Attributes& attributes, const T* const* in, T* out, Index n) {
+  typedef T Loose __attribute__((vector_size(64), aligned(sizeof(T)), may_alias));
+  constexpr Index step = 64 / static_cast<Index>(sizeof(T));
+  const double* const number = std::get_if<double>(&attributes);
+  const T c = number ? static_cast<T>(*number) : T(0);
+  const T *const a = in[0], *const b = in[arity - 1];
+  Index i = 0;
+  for (; i + step <= n; i += step)
+    *reinterpret_cast<Loose*>(out + i) = F<T>::of(*reinterpret_cast<const Loose*>(a + i), *reinterpret_cast<const Loose*>(b + i), c);
+  if (i == n) return;
+  alignas(64) T last[2][step] = {};
+  std::copy_n(a + i, n - i, last[0]);
+  std::copy_n(b + i, n - i, last[1]);
+  const V<T> y = F<T>::of(*reinterpret_cast<const Loose*>(last[0]), *reinterpret_cast<const Loose*>(last[1]), c);
+  for (Index k = 0; i + k < n; ++k) out[i + k] = y[k];
 }
 
 Shape one_shape(Shapes in, const Attributes&) {
@@ -101,6 +156,22 @@ constexpr Primitive angle_p{
 constexpr Primitive moment_p{
     .name = "angle_moment", .operands = {Operand::smooth}, .infer = one_shape, .map = {blocks<Moment, 1, float>, blocks<Moment, 1, double>},
     .jvp = [](const Rule& r, int, Var t) { return t * angle(r.in[0]); }};
+constexpr Primitive kink_gap_p{
+    .name = "kink_gap", .operands = {Operand::smooth}, .infer = one_shape, .map = {blocks<KinkGap, 1, float>, blocks<KinkGap, 1, double>},
+    .jvp = [](const Rule& r, int, Var t) { return t * kink_slope(r.in[0], r.attribute<double>()); }};
+constexpr Primitive kink_slope_p{
+    .name = "kink_slope", .operands = {Operand::smooth}, .infer = one_shape, .map = {blocks<KinkSlope, 1, float>, blocks<KinkSlope, 1, double>},
+    .jvp = [](const Rule& r, int, Var t) { return -r.attribute<double>() * (t * slope_of_angle(r.in[0])); }};
+constexpr Primitive relative_gap_p{
+    .name = "relative_gap", .operands = {Operand::smooth, Operand::smooth}, .infer = one_shape, .map = {blocks<RelativeGap, 2, float>, blocks<RelativeGap, 2, double>},
+    .jvp = [](const Rule& r, int i, Var t) {
+      const Var& both = r.in[1];
+      const Var inverse = where(both, 1.0 / where(both, both, 1.0), 0.0);
+      return i == 0 ? t * inverse : t * -(r.out * inverse);
+    }};
+constexpr Primitive versine_p{
+    .name = "versine", .operands = {Operand::smooth}, .infer = one_shape, .map = {blocks<Versine, 1, float>, blocks<Versine, 1, double>},
+    .jvp = [](const Rule& r, int, Var t) { return t * sin(r.in[0]); }};
 constexpr Primitive arctangent_p{
     .name = "arctangent", .operands = {Operand::smooth, Operand::smooth}, .infer = one_shape, .map = {blocks<Arctangent, 2, float>, blocks<Arctangent, 2, double>},
     .jvp = [](const Rule& r, int i, Var t) {
@@ -112,6 +183,10 @@ constexpr Primitive arctangent_p{
 
 Var angle(const Var& h) { return emit(angle_p, std::array{h}); }
 Var angle_moment(const Var& h) { return emit(moment_p, std::array{h}); }
+Var kink_gap(const Var& h, double ratio) { return emit(kink_gap_p, std::array{h}, ratio); }
+Var kink_slope(const Var& h, double ratio) { return emit(kink_slope_p, std::array{h}, ratio); }
+Var relative_gap(const Var& gap, const Var& both) { return emit(relative_gap_p, std::array{gap, both}); }
+Var versine(const Var& x) { return emit(versine_p, std::array{x}); }
 Var arctangent(const Var& y, const Var& x) { return emit(arctangent_p, std::array{y, x}); }
 
 }  // namespace linnet::nn
