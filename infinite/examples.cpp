@@ -28,8 +28,10 @@ template <class F> double sum_over(Index n, F&& term) {
 // the part along the examples is taken away. The one with the smaller bound is taken.
 template <class T> double one_minus_cosine(const T* x, const T* y, Index n, double inverse_x, double inverse_y) {
   if (inverse_x == 0 || inverse_y == 0) return 0;
+  if (inverse_x < inverse_y) return one_minus_cosine(y, x, n, inverse_y, inverse_x);
+  const double shorter = inverse_y / inverse_x;  // y is the longer one. Fused or not, the difference of equal numbers is 0
   const double by_units = 0.5 * sum_over(n, [&](Index k) {
-    const double d = static_cast<double>(x[k]) * inverse_x - static_cast<double>(y[k]) * inverse_y;
+    const double d = (static_cast<double>(x[k]) - static_cast<double>(y[k]) * shorter) * inverse_x;
     return d * d;
   });
   if constexpr (std::is_same_v<T, float>) return by_units;
@@ -89,7 +91,7 @@ template <Scalar T> Examples<T> prepare(const ExampleProgram& program, const Arr
   }
   for (std::size_t k = 0; k < program.statistics.size(); ++k)
     if (const Index at = first_not_finite<double>(values[k]); at >= 0)
-      fail<NumericalError>("infinite: a variance of example {} of {} is {} behind {}; scale the inputs or the layers", at / sizes[k], what, values[k][static_cast<std::size_t>(at)], program.statistics[k].of);
+      fail<NumericalError>("infinite: a variance of example {} of {} is {} behind {}; scale the inputs or the layers", at / sizes[k], what, std::isnan(values[k][static_cast<std::size_t>(at)]) ? "not a number" : "infinite", program.statistics[k].of);
   e.variance = std::move(values.back());
   for (std::size_t k = 0; k < program.statistics.size(); ++k) {
     Column<T> c{sizes[k], Buffer<T>(static_cast<std::size_t>(padded * sizes[k]), T(0)), {}};
