@@ -48,6 +48,20 @@ template <class T> double one_minus_cosine(const T* x, const T* y, Index n, doub
   return std::max(0.0, 0.5 * (distance - along * along * scale));
 }
 
+// Of two examples with places: of equal places, or of all pairs.
+template <class T, class U, class F, class G> void pair_gaps(const Examples<T>& a, Index row, const Examples<T>& b, Index column, F&& deviation_a, G&& deviation_b, U* gap) {
+  const Index n = a.places;
+  const auto at = [&](Index p, Index q) {
+    const Index i = row * n + p, j = column * n + q;
+    return static_cast<U>(static_cast<double>(deviation_a(p)) * static_cast<double>(deviation_b(q)) *
+                          one_minus_cosine(a.x + i * a.channels, b.x + j * b.channels, a.channels, a.inverse_norm[static_cast<std::size_t>(i)], b.inverse_norm[static_cast<std::size_t>(j)]));
+  };
+  for (Index p = 0; p < n; ++p)
+    if (!a.all_places) gap[p] = at(p, p);
+    else
+      for (Index q = 0; q < n; ++q) gap[p * n + q] = at(p, q);
+}
+
 template <class T> void split(const std::vector<double>& from, bool with_low, Column<T>& to) {
   for (std::size_t k = 0; k < from.size(); ++k) to.high[k] = static_cast<T>(from[k]);
   if constexpr (std::is_same_v<T, float>)
@@ -57,9 +71,9 @@ template <class T> void split(const std::vector<double>& from, bool with_low, Co
 
 }  // namespace
 
-template <Scalar T> Examples<T> prepare(const ExampleProgram& program, const Array<T>& x, const std::string& what, Index tile) {
+template <Scalar T> Examples<T> prepare(const ExampleProgram& program, bool all_places, const Array<T>& x, const std::string& what, Index tile) {
   Examples<T> e;
-  e.n = x.shape()[0], e.places = x.shape().size(1, x.shape().rank() - 1), e.channels = x.shape()[-1], e.tile = tile, e.x = x.data();
+  e.n = x.shape()[0], e.places = x.shape().size(1, x.shape().rank() - 1), e.channels = x.shape()[-1], e.tile = tile, e.x = x.data(), e.all_places = all_places;
   const Index padded = (e.n + tile - 1) / tile * tile;
   std::vector<double> q(static_cast<std::size_t>(e.n * e.places));
   e.inverse_norm.resize(q.size());
@@ -78,13 +92,20 @@ template <Scalar T> Examples<T> prepare(const ExampleProgram& program, const Arr
   for (const auto& s : program.statistics) sizes.push_back(s.shape.size());
   sizes.push_back(program.program->shape(program.program->outputs.back()).size());
   for (const Index size : sizes) values.emplace_back(static_cast<std::size_t>(e.n * size));
-  for (Index first = 0; first < e.n; first += chunk) {
-    const Index count = std::min(chunk, e.n - first);
-    Executor<double> run(program.program, {Varies::examples}, {.examples = count});
+  const Index at_a_time = std::max<Index>(1, chunk / (all_places ? e.places * e.places : 1));
+  for (Index first = 0; first < e.n; first += at_a_time) {
+    const Index count = std::min(at_a_time, e.n - first);
+    Executor<double> run(program.program, {Varies::examples, Varies::examples}, {.examples = count});
+    std::vector<double> gaps;
+    if (all_places) {
+      gaps.resize(static_cast<std::size_t>(count * e.places * e.places));
+      for (Index i = 0; i < count; ++i) pair_gaps(e, first + i, e, first + i, [&](Index p) { return std::sqrt(q[static_cast<std::size_t>((first + i) * e.places + p)]); }, [&](Index p) { return std::sqrt(q[static_cast<std::size_t>((first + i) * e.places + p)]); }, gaps.data() + i * e.places * e.places);
+    }
     std::vector<double*> out;
     for (std::size_t k = 0; k < sizes.size(); ++k) out.push_back(values[k].data() + first * sizes[k]);
-    const double* const in = q.data() + first * e.places;
-    run.run(std::array{in}, out);
+    std::vector<const double*> in{q.data() + first * e.places};
+    if (all_places) in.push_back(gaps.data());
+    run.run(in, out);
     for (std::size_t k = 0; k < sizes.size(); ++k)  // the same for all
       if (!over(run.varies(program.program->outputs[k]), Varies::examples))
         for (Index i = 1; i < count; ++i) std::copy_n(out[k], sizes[k], out[k] + i * sizes[k]);
@@ -100,7 +121,7 @@ template <Scalar T> Examples<T> prepare(const ExampleProgram& program, const Arr
     if (const Index at = first_not_finite<T>(c.high); at >= 0) fail<NumericalError>("infinite: a variance of example {} of {} is beyond the numbers of float behind {}; compute in double", at / sizes[k], what, program.statistics[k].of);
     e.statistics.push_back(std::move(c));
   }
-  if (e.places == 1) {
+  if (e.places == 1 && !all_places) {
     e.packed = ntk::Packed<T>(e.n, e.channels, tile);
     parallel_for(e.packed.tiles(), [&](Index i) { e.packed.pack(e.x, i); });
   }
@@ -156,26 +177,19 @@ template <class T> void vector_gaps(const Examples<T>& a, Index i, const Example
 }  // namespace
 
 template <Scalar T> void input_gaps(const Examples<T>& a, Index i, const Examples<T>& b, Index j, bool same, const Column<T>& deviation_a, const Column<T>& deviation_b, Buffer<T>& products, T* out) {
-  if (a.places == 1) return vector_gaps(a, i, b, j, same, deviation_a, deviation_b, products, out);
+  if (a.places == 1 && !a.all_places) return vector_gaps(a, i, b, j, same, deviation_a, deviation_b, products, out);
+  const Index size = a.all_places ? a.places * a.places : a.places;
   for (Index r = 0; r < a.tile; ++r)
     for (Index c = 0; c < b.tile; ++c) {
       const Index row = i * a.tile + r, column = j * b.tile + c;
-      T* const gap = out + (r * b.tile + c) * a.places;
-      if (row >= a.n || column >= b.n) {
-        std::fill_n(gap, a.places, T(0));
-        continue;
-      }
-      for (Index p = 0; p < a.places; ++p) {
-        const Index at_row = row * a.places + p, at_column = column * a.places + p;
-        const double both = static_cast<double>(deviation_a.at(row)[p]) * static_cast<double>(deviation_b.at(column)[p]);
-        gap[p] = static_cast<T>(both * one_minus_cosine(a.x + at_row * a.channels, b.x + at_column * a.channels, a.channels, a.inverse_norm[static_cast<std::size_t>(at_row)],
-                                                        b.inverse_norm[static_cast<std::size_t>(at_column)]));
-      }
+      T* const gap = out + (r * b.tile + c) * size;
+      if (row >= a.n || column >= b.n) std::fill_n(gap, size, T(0));
+      else pair_gaps(a, row, b, column, [&](Index p) { return deviation_a.at(row)[p]; }, [&](Index p) { return deviation_b.at(column)[p]; }, gap);
     }
 }
 
 #define LINNET_INSTANTIATE(T)                                                                             \
-  template Examples<T> prepare(const ExampleProgram&, const Array<T>&, const std::string&, Index);       \
+  template Examples<T> prepare(const ExampleProgram&, bool, const Array<T>&, const std::string&, Index); \
   template void input_gaps(const Examples<T>&, Index, const Examples<T>&, Index, bool, const Column<T>&, const Column<T>&, Buffer<T>&, T*);
 LINNET_INSTANTIATE(float)
 LINNET_INSTANTIATE(double)

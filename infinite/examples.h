@@ -22,6 +22,7 @@ template <class T> struct Column {
 
 template <Scalar T> struct Examples {
   Index n = 0, places = 1, channels = 0, tile = 0;
+  bool all_places = false;            // whether pairs of places are told apart
   const T* x = nullptr;
   std::vector<double> inverse_norm;   // of every place: 1 / |x|, 0 of 0
   std::vector<double> variance;       // of the network's output
@@ -30,9 +31,9 @@ template <Scalar T> struct Examples {
 };
 
 // `what` names the set in errors. It refers to x. NumericalError: a statistic that is not finite, with its layer.
-template <Scalar T> Examples<T> prepare(const ExampleProgram& program, const Array<T>& x, const std::string& what, Index tile);
+template <Scalar T> Examples<T> prepare(const ExampleProgram& program, bool all_places, const Array<T>& x, const std::string& what, Index tile);
 
-// The gaps of the input, s1 s2 - K: rows of tile i of a with columns of tile j of b, [tile, tile, places]; what is beyond the examples is 0. same: a and b are one set.
+// The gaps of the input, s1 s2 - K: rows of tile i of a with columns of tile j of b, [tile, tile, places], or [tile, tile, places, places]; what is beyond the examples is 0. same: a and b are one set.
 // Where two examples are near, a product has lost what tells them apart, and the gap is computed from their difference. `products` has room for ntk's blocks.
 template <Scalar T> void input_gaps(const Examples<T>& a, Index i, const Examples<T>& b, Index j, bool same, const Column<T>& deviation_a, const Column<T>& deviation_b, Buffer<T>& products, T* out);
 

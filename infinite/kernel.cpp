@@ -131,7 +131,7 @@ template <Scalar T> class Assembly {
   Workspace<T>& workspace() {
     auto& mine = workspaces_[static_cast<std::size_t>(thread_index())];
     if (!mine) {
-      mine.emplace(Workspace<T>{Executor<T>(pairs_, varies_, {.examples = tile_}), {}, Buffer<T>(static_cast<std::size_t>(tile_ * tile_ * rows_.places)), {}});
+      mine.emplace(Workspace<T>{Executor<T>(pairs_, varies_, {.examples = tile_}), {}, Buffer<T>(static_cast<std::size_t>(tile_ * tile_ * rows_.places * (rows_.all_places ? rows_.places : 1))), {}});
       mine->out.resize(pairs_->outputs.size(), Buffer<T>(static_cast<std::size_t>(tile_ * tile_)));
     }
     return *mine;
@@ -167,11 +167,12 @@ template <Scalar T> std::vector<Array<T>> assemble(const Question<T>& q) {
   }
   const Array<T> x = arranged(q.network, q.rows);
   const ExampleProgram program = program_of(q.operation, q.network, x);
-  const Index tile = tile_of(x.shape().size(1, x.shape().rank() - 1));
-  const Examples<T> rows = prepare(program, x, q.columns ? "rows" : "x", tile);
+  const bool all = q.network.all_places[0];
+  const Index places = x.shape().size(1, x.shape().rank() - 1), tile = tile_of(all ? places * places : places);
+  const Examples<T> rows = prepare(program, all, x, q.columns ? "rows" : "x", tile);
   if (!q.columns) return Assembly<T>(q, program, rows, rows).run();
   const Array<T> y = arranged(q.network, *q.columns);
-  const Examples<T> columns = prepare(program, y, "columns", tile);
+  const Examples<T> columns = prepare(program, all, y, "columns", tile);
   return Assembly<T>(q, program, rows, columns).run();
 }
 
@@ -200,7 +201,7 @@ template <Scalar T> Kernels<T> Kernel::both(const Array<T>& rows, const Array<T>
 template <Scalar T> Array<T> Kernel::variances(const Array<T>& x) const {
   check_examples("infinite::variances", "x", x);
   const Array<T> arranged_x = arranged(state_->network, x);
-  const Examples<T> examples = prepare(program_of("infinite::variances", state_->network, arranged_x), arranged_x, "x", 1);
+  const Examples<T> examples = prepare(program_of("infinite::variances", state_->network, arranged_x), state_->network.all_places[0], arranged_x, "x", 1);
   Array<T> q({examples.n});
   std::copy(examples.variance.begin(), examples.variance.end(), q.begin());
   return q;

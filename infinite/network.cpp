@@ -1,6 +1,7 @@
 #include "linnet/infinite/network.h"
 
 #include "linnet/nn/check.h"
+#include "linnet/nn/kernel_places.h"
 
 #include <map>
 #include <span>
@@ -75,13 +76,92 @@ Network read(const Layer& layer) {
   const Tree<Known> out = Reader(network).visit(network.layer, layer.name, Known{Law{}, 0});
   if (!out.is_leaf()) fail<StructureError>("{}: it answers {} values, one array is expected; end it with fan_in_sum()", layer.name, out.children().size());
   network.output = out.leaf().id;
+  network.all_places.assign(static_cast<std::size_t>(network.values), false);
+  for (std::size_t i = network.steps.size(); i-- > 0;) {
+    const Network::Step& step = network.steps[i];
+    bool asked = step.rule->places == nn::Places::all;
+    if (step.rule->places == nn::Places::as_asked)
+      for (const int* id : step.out.leaves()) asked |= network.all_places[static_cast<std::size_t>(*id)];
+    if (asked)
+      for (const int* id : step.in.leaves()) network.all_places[static_cast<std::size_t>(*id)] = true;
+  }
   return network;
 }
+
+namespace {
+
+// A number of single examples as a side of a pair. Where all pairs of places are told apart it is spread over the places of the other side.
+nn::Sides spread(const nn::Sides& s, const Shape& places, bool all_places) {
+  if (!all_places || places.rank() == 0) return s;
+  const auto row = [&](const Var& v) { return v.is_zero() ? v : broadcast(v, places.rank(), places); };
+  const auto column = [&](const Var& v) { return v.is_zero() ? v : broadcast(v, 1, places); };
+  return {row(s.row), column(s.column), row(s.row_low), column(s.column_low)};
+}
+
+// What a step is given: where it asks for equal places alone and there are all pairs, those of them.
+struct Given {
+  bool all;          // of what the rule computes with
+  bool keep;         // of what is kept of its answer
+};
+Given given(const Network& network, const Network::Step& step) {
+  bool keep = false;
+  for (const int* id : step.out.leaves()) keep |= network.all_places[static_cast<std::size_t>(*id)];
+  return {step.rule->places == nn::Places::all || (step.rule->places == nn::Places::as_asked && keep), keep};
+}
+
+class Tracer {
+ public:
+  Tracer(const Network& network, const std::vector<Shape>& shapes) : network_(network), shapes_(shapes) {}
+
+  // The pair value of id with equal places only, or all.
+  nn::PairValue value(int id, bool all) const {
+    const nn::PairValue& v = values_.at(static_cast<std::size_t>(id));
+    if (all || !v.all_places) return v;
+    nn::PairValue equal = v;
+    equal.deviation = plain_.at(static_cast<std::size_t>(id));
+    equal.gap = nn::equal_places(v.gap);
+    if (!v.ntk.is_zero()) equal.ntk = nn::equal_places(v.ntk);
+    equal.all_places = false;
+    return equal;
+  }
+  // deviation: not spread.
+  void know(int id, const nn::Sides& deviation, const Var& gap, const Var& ntk, bool all) {
+    const auto i = static_cast<std::size_t>(id);
+    values_.resize(std::max(values_.size(), i + 1));
+    plain_.resize(values_.size());
+    const Shape places = nn::places_of(shapes_[i]);
+    plain_[i] = deviation;
+    values_[i] = {shapes_[i], spread(deviation, places, all), gap, ntk, all && places.rank() > 0};
+    if (all && !network_.all_places[i]) values_[i] = value(id, false);
+  }
+  // Runs the rule of a step. Statistics as they are for every side, not spread.
+  void run(const Network::Step& step, const std::vector<nn::Sides>& statistics, const std::vector<bool>& whole, const std::function<nn::Sides(int)>& deviation, const nn::Scale& scale) {
+    const Given g = given(network_, step);
+    const auto places = [&](int id) { return nn::places_of(shapes_[static_cast<std::size_t>(id)]); };
+    const Shape first = places(*step.in.leaves().front());
+    std::vector<nn::Sides> mine;
+    for (std::size_t k = 0; k < statistics.size(); ++k) mine.push_back(whole[k] ? statistics[k] : spread(statistics[k], first, g.all));
+    const auto in = map([&](int id) { return value(id, g.all); }, step.in);
+    const auto after = map([&](int id) { return spread(deviation(id), places(id), g.all); }, step.out);
+    const auto out = step.rule->pair(in, after, mine, scale);
+    map([&](int id, const nn::PairValue& v) { return know(id, deviation(id), v.gap, v.ntk, g.all), 0; }, step.out, out);
+  }
+
+ private:
+  const Network& network_;
+  const std::vector<Shape>& shapes_;
+  std::vector<nn::PairValue> values_;
+  std::vector<nn::Sides> plain_;
+};
+
+}  // namespace
 
 ExampleProgram trace_examples(const Network& network, const Shape& input) {
   ExampleProgram made;
   Tape tape;
-  const Shape places = input.part(1, input.rank() - 1);
+  const Shape places = nn::places_of(input);
+  made.shapes.resize(static_cast<std::size_t>(network.values));
+  Tracer self(network, made.shapes);  // the example with itself, as one column
   std::vector<nn::ExampleValue> values(static_cast<std::size_t>(network.values));
   std::vector<Var> outputs;
   std::map<int, int> there;  // by the number of the traced value
@@ -91,29 +171,49 @@ ExampleProgram trace_examples(const Network& network, const Shape& input) {
     const auto [at, is_new] = there.emplace(v.id(), static_cast<int>(outputs.size()));
     if (is_new) {
       outputs.push_back(v);
-      made.statistics.push_back({v.shape(), s.split, layer});
+      made.statistics.push_back({v.shape(), s.split, s.whole, layer});
     } else {
       made.statistics[static_cast<std::size_t>(at->second)].split |= s.split;
     }
     return at->second;
   };
+  const auto sides = [&](int statistic) -> nn::Sides {
+    const Var& v = outputs[static_cast<std::size_t>(statistic)];
+    return {v, reshape(v, v.shape().inserted(0, std::array<Index, 1>{1})), {}, {}};
+  };
   made.deviation.resize(values.size());
+  const auto deviation = [&](int id) { return sides(made.deviation[static_cast<std::size_t>(id)]); };
   const auto know = [&](int id, const nn::ExampleValue& v) {
     values[static_cast<std::size_t>(id)] = v;
+    made.shapes[static_cast<std::size_t>(id)] = v.shape;
     made.deviation[static_cast<std::size_t>(id)] = keep({sqrt(v.variance), true});
   };
+  const auto with_self = [&](int id) {
+    nn::ExampleValue v = values[static_cast<std::size_t>(id)];
+    if (network.all_places[static_cast<std::size_t>(id)]) v.self = std::make_shared<const nn::PairValue>(self.value(id, true));
+    return v;
+  };
   know(0, {input, tape.input(places)});
+  if (network.all_places[0]) {
+    const Var gap = tape.input(places.inserted(0, std::span(places.begin(), places.end())));
+    self.know(0, deviation(0), reshape(gap, gap.shape().inserted(0, std::array<Index, 1>{1})), {}, true);
+  }
   for (const Network::Step& step : network.steps)
     in_path(step.path, [&] {
       layer = fmt::format("{}", fmt::join(step.path, "/"));
       std::vector<nn::Statistic> statistics;
-      const auto out = step.rule->example(map([&](int id) { return values[static_cast<std::size_t>(id)]; }, step.in), statistics, as_made);
+      const auto out = step.rule->example(map(with_self, step.in), statistics, as_made);
       std::vector<int> mine;
       for (const nn::Statistic& s : statistics) mine.push_back(keep(s));
-      made.of_step.push_back(std::move(mine));
       map([&](int id, const nn::ExampleValue& v) { return know(id, v), 0; }, step.out, out);
+      if (given(network, step).keep) {
+        std::vector<nn::Sides> of_self;
+        std::vector<bool> whole;
+        for (const int s : mine) of_self.push_back(sides(s)), whole.push_back(made.statistics[static_cast<std::size_t>(s)].whole);
+        self.run(step, of_self, whole, deviation, as_made);
+      }
+      made.of_step.push_back(std::move(mine));
     });
-  for (const nn::ExampleValue& v : values) made.shapes.push_back(v.shape);
   outputs.push_back(values[static_cast<std::size_t>(network.output)].variance);
   made.program = std::make_shared<const Program>(tape.seal(outputs));
   return made;
@@ -121,28 +221,29 @@ ExampleProgram trace_examples(const Network& network, const Shape& input) {
 
 std::shared_ptr<const Program> trace_pairs(const Network& network, const ExampleProgram& examples, Index columns, bool in_float, Wanted wanted) {
   Tape tape;
-  std::vector<nn::PairValue> values(static_cast<std::size_t>(network.values));
+  Tracer pairs(network, examples.shapes);
   const auto of_columns = [&](const Shape& shape) { return shape.inserted(0, std::array{columns}); };
-  const Var gap = tape.input(of_columns(examples.statistics[static_cast<std::size_t>(examples.deviation[0])].shape));
+  const Shape places = nn::places_of(examples.shapes[0]);
+  const Var gap = tape.input(of_columns(network.all_places[0] ? places.inserted(0, std::span(places.begin(), places.end())) : places));
   std::vector<nn::Sides> statistics;
   for (const auto& s : examples.statistics) {
     nn::Sides sides{tape.input(s.shape), tape.input(of_columns(s.shape)), {}, {}};
     if (s.split && in_float) sides.row_low = tape.input(s.shape), sides.column_low = tape.input(of_columns(s.shape));
     statistics.push_back(std::move(sides));
   }
-  const auto deviation = [&](int id) -> nn::Sides { return statistics[static_cast<std::size_t>(examples.deviation[static_cast<std::size_t>(id)])]; };
-  values[0] = {examples.shapes[0], deviation(0), gap, {}};
+  const auto deviation = [&](int id) { return statistics[static_cast<std::size_t>(examples.deviation[static_cast<std::size_t>(id)])]; };
+  pairs.know(0, deviation(0), gap, {}, network.all_places[0]);
   for (std::size_t i = 0; i < network.steps.size(); ++i) {
     const Network::Step& step = network.steps[i];
     in_path(step.path, [&] {
       const Tape::Scope scope(&tape, fmt::format("{}", fmt::join(step.path, "/")));
       std::vector<nn::Sides> mine;
-      for (const int s : examples.of_step[i]) mine.push_back(statistics[static_cast<std::size_t>(s)]);
-      const auto out = step.rule->pair(map([&](int id) { return values[static_cast<std::size_t>(id)]; }, step.in), map(deviation, step.out), mine, as_made);
-      map([&](int id, const nn::PairValue& v) { return values[static_cast<std::size_t>(id)] = {examples.shapes[static_cast<std::size_t>(id)], deviation(id), v.gap, v.ntk}, 0; }, step.out, out);
+      std::vector<bool> whole;
+      for (const int s : examples.of_step[i]) mine.push_back(statistics[static_cast<std::size_t>(s)]), whole.push_back(examples.statistics[static_cast<std::size_t>(s)].whole);
+      pairs.run(step, mine, whole, deviation, as_made);
     });
   }
-  const nn::PairValue& last = values[static_cast<std::size_t>(network.output)];
+  const nn::PairValue last = pairs.value(network.output, false);
   std::vector<Var> outputs;
   if (wanted != Wanted::ntk) outputs.push_back(last.nngp());
   if (wanted != Wanted::nngp) outputs.push_back(last.ntk.is_zero() ? zeros_like(last.gap) : last.ntk);

@@ -27,17 +27,18 @@ struct Network {
   nn::Layer layer;  // keeps the rules
   std::vector<Step> steps;
   int values = 1, output = 0;
+  std::vector<bool> all_places;  // of every value: whether all pairs of its places are asked for
   bool flattens_first = false;  // the first layer is flatten(): places of the input need not be told apart
 };
 // StructureError: a layer without a rule, or one that comes where its rule does not hold; a network that answers several values.
 Network read(const nn::Layer& layer);
 
-// Of one example: from the variance of the input to the statistics, in the order that pairs ask for them; the last output is the variance of the network's output.
+// Of one example: from the variance of the input, [places…], and where all pairs of its places are asked for the gaps of the example with itself, [places…, places…], to the statistics, in the order that pairs ask for them; the last output is the variance of the network's output.
 struct ExampleProgram {
   struct Of {
     Shape shape;
-    bool split;
-    std::string of;  // the layer, for errors
+    bool split, whole;  // as nn::Statistic has them
+    std::string of;     // the layer, for errors
   };
   std::shared_ptr<const Program> program;
   std::vector<Of> statistics;
@@ -50,7 +51,7 @@ ExampleProgram trace_examples(const Network& network, const Shape& input);
 
 enum class Wanted { nngp, ntk, both };
 
-// Of one example (the row, a lane) with `columns` others. Inputs: the gap of the input, [columns, places…]; then for every statistic that of the row; that of the columns; and
+// Of one example (the row, a lane) with `columns` others. Inputs: the gap of the input, [columns, places…], or [columns, places…, places…] where all pairs are asked for; then for every statistic that of the row; that of the columns; and
 // where it is split and numbers are float, what rounding left of either. Outputs: what is wanted, nngp first.
 std::shared_ptr<const Program> trace_pairs(const Network& network, const ExampleProgram& examples, Index columns, bool in_float, Wanted wanted);
 

@@ -1,6 +1,6 @@
 // GlobalSelfAttention: every position of an example sees every other one. Positions are brought to one axis, heads in front of them, so that two
 // products over leading axes do it all. autodiff's softmax and dot are what it is made of.
-#include "linnet/nn/check.h"
+#include "linnet/nn/kernel_places.h"
 
 #include <limits>
 
@@ -123,12 +123,64 @@ LayerOptions options_of(const Attention& a) {
   return made;
 }
 
+// arXiv 2006.10540. With linear scaling the attention of an example is that of its covariance, G = zeta(W_query_std W_key_std K_xx), and with W(M) = (W_out_std W_value_std)^2 G1 M G2^T
+// K' = W(K) + b_std^2 and ntk' = W(ntk) + 2 W(K) + b_std^2. With the root it is random, and without a mechanism, s the product of the four scales, d = sum K^2 over places:
+// K' = s^2 d K + b_std^2, ntk' = s^2 (2 K sum(K ntk) + d (ntk + 4 K)) + b_std^2.
+Rule attention_rule(const Attention& a) {
+  const AttentionOptions o = a.options;
+  if (a.positional()) return no_rule("positional embeddings are not followed; use PositionalEmbedding::none");
+  if (!o.linear_scaling && o.mechanism != Mechanism::identity) return no_rule("with the scaling by the root only Mechanism::identity has a closed form; use linear_scaling");
+  const double value = o.W_out_std * o.W_value_std, key = o.W_query_std * o.W_key_std, b = o.b_std.value_or(0) * o.b_std.value_or(0);
+  const auto matrix = [](const Var& K, const Shape& in) { return reshape(K, {K.shape()[0], places_of(in).size(), places_of(in).size()}); };
+  // What K becomes without the bias; M the other covariance of the pair, or K itself.
+  const auto weighed = [=](const Var& M, const Var& G1, const Var& G2) {
+    return value * value * dot(dot(broadcast_to(G1, M.shape()), M), broadcast_to(G2, M.shape()), {false, true});
+  };
+  const auto squares = [](const Var& K, const Var& M) { return sum(K * M, {1, 2}, true); };
+  OneValue rule;
+  rule.places = Places::all;
+  rule.law = [](const Law&, int& draws) { return with_weights("attention", draws); };
+  rule.example = [=](const ExampleValue& in, Statistics& statistics, const Scale&) -> ExampleValue {
+    check_input(a, in.shape, "");
+    const Var K = matrix(in.self->nngp(), in.shape);
+    Var out;
+    if (o.linear_scaling) {
+      const Var G = reshape(weigh(o.mechanism, key * K), K.shape().part(1, 3));
+      statistics.push_back({G, false, true});
+      out = weighed(K, G, G);
+    } else {
+      out = value * value * key * key * squares(K, K) * K;
+    }
+    return {in.shape.with(-1, a.channels), reshape(diagonal(out) + b, places_of(in.shape))};
+  };
+  rule.pair = [=](const PairValue& in, const Sides& after, std::span<const Sides> statistics, const Scale&) {
+    const Shape shape = in.gap.shape();
+    const Var K = matrix(in.nngp(), in.shape), T = in.ntk.is_zero() ? zeros_like(K) : matrix(in.ntk, in.shape);
+    Var nngp, ntk;
+    if (o.linear_scaling) {
+      const Var &G1 = statistics[0].row, &G2 = statistics[0].column;
+      nngp = weighed(K, G1, G2);
+      ntk = weighed(T, G1, G2) + 2.0 * nngp;
+    } else {
+      const double s = value * value * key * key;
+      const Var d = squares(K, K);
+      nngp = s * d * K;
+      ntk = s * (2.0 * squares(K, T) * K + d * (T + 4.0 * K));
+    }
+    PairValue out;
+    out.gap = maximum(product(after) - reshape(nngp + b, shape), 0.0);
+    out.ntk = reshape(ntk + b, shape);
+    return out;
+  };
+  return one_value_rule("attention", std::move(rule));
+}
+
 }  // namespace
 
 Layer GlobalSelfAttention(Index channels, Index key_channels, Index value_channels, Index heads, AttentionOptions options) {
   const Attention a{channels, key_channels, value_channels, heads, options};
   check_options(a);
-  return plain(
+  return with_kernel(plain(
       "attention",
       [a](Key key, const Shape& input, Width number) {
         check_input(a, input, "");
@@ -137,7 +189,7 @@ Layer GlobalSelfAttention(Index channels, Index key_channels, Index value_channe
         for (const Parameter& p : parameters(a, input)) params.emplace_back(p.name, scaled_normal(keys[p.key], p.shape, number));
         return std::pair(input.with(-1, a.channels), Tree<Array<double>>(std::move(params)));
       },
-      [a](const Tree<Var>& params, const Var& x) { return apply_attention(a, params, x); }, options_of(a));
+      [a](const Tree<Var>& params, const Var& x) { return apply_attention(a, params, x); }, options_of(a)), attention_rule(a));
 }
 
 }  // namespace linnet::nn

@@ -1,6 +1,5 @@
 // Conv: W slides over images or sequences, with the scales of Dense. The sliding itself, and what padding means, is autodiff's conv.
-#include "linnet/nn/check.h"
-#include "linnet/nn/sliding.h"
+#include "linnet/nn/kernel_places.h"
 
 namespace linnet::nn {
 namespace {
@@ -59,6 +58,35 @@ std::pair<Shape, Tree<Array<double>>> init_conv(const Convolution& c, Key key, c
   return {output, Tree<Array<double>>(std::move(params))};
 }
 
+// As Dense, of the mean A over the taps, which is that of a window of both examples (arXiv 1810.05148): K' = W_std^2 A(K) + b_std^2, and so the distance D, in which the bias cancels.
+// The standard ntk: fan_in A(K) + 1 + W_std^2 A(ntk).
+Rule conv_rule(const Convolution& c) {
+  const Windowed window{c.filter, c.options.strides, c.options.padding};
+  const auto bias = [b_std = c.options.b_std](const Scale& scale) { return b_std ? squared(scale("b_std", *b_std)) : Var(); };
+  OneValue rule;
+  rule.law = [](const Law&, int& draws) { return with_weights("conv", draws); };
+  rule.example = [=](const ExampleValue& in, Statistics&, const Scale& scale) -> ExampleValue {
+    c.check_input(in.shape, "");
+    traced_shape(in.shape, [&](const Var& x) { return c.slide(x, fill(x.tape(), c.weights(in.shape), 0)); });
+    const Var q = plus(squared(scale("W_std", c.options.W_std)) * mean_of_taps(window, in.variance), bias(scale));
+    return {joined_places(q.shape(), c.channels), q};
+  };
+  rule.pair = [=](const PairValue& in, const Sides& after, std::span<const Sides>, const Scale& scale) {
+    const Var W = squared(scale("W_std", c.options.W_std)), b = bias(scale);
+    const auto mean = [&](const Var& x) { return mean_of_taps(window, x, in.all_places); };
+    const Var seen = mean(in.nngp()), nngp = plus(W * seen, b);
+    PairValue out;
+    out.gap = gap_of_distance(W * mean(distance_of(in)), nngp, after);
+    // Where a tap is outside of one example and inside of the other, distances have what is inside besides, and are not small.
+    if (in.all_places) out.gap = where(same_taps(window, places_of(in.shape)), out.gap, maximum(product(after) - nngp, 0.0));
+    const double fan_in = static_cast<double>(c.weights(in.shape).size() / c.channels);
+    const Var own = c.ntk() ? nngp : fan_in * seen + (c.options.b_std ? 1.0 : 0.0);
+    out.ntk = plus(own, in.ntk.is_zero() ? Var() : W * mean(in.ntk));
+    return out;
+  };
+  return one_value_rule("conv", std::move(rule));
+}
+
 }  // namespace
 
 Layer Conv(Index channels, std::vector<Index> filter, ConvOptions options) {
@@ -70,9 +98,9 @@ Layer Conv(Index channels, std::vector<Index> filter, ConvOptions options) {
   if (options.b_std) made.push_back({"b_std", *options.b_std});
   made.push_back({"parameterization", word(options.parameterization)});
   const Convolution c{channels, std::move(filter), std::move(options)};
-  return plain(
+  return with_kernel(plain(
       "conv", [c](Key key, const Shape& input, Width number) { return init_conv(c, key, input, number); }, [c](const Tree<Var>& params, const Var& x) { return apply_conv(c, params, x); },
-      std::move(made));
+      std::move(made)), conv_rule(c));
 }
 
 }  // namespace linnet::nn

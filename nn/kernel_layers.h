@@ -16,6 +16,7 @@ Rule same_rule();  // what comes is answered
 
 // Of a layer of one array in and one out.
 struct OneValue {
+  Places places = Places::as_asked;
   std::function<Law(const Law&, int& draws)> law;
   std::function<ExampleValue(const ExampleValue&, Statistics&, const Scale&)> example;
   std::function<PairValue(const PairValue&, const Sides& after, std::span<const Sides>, const Scale&)> pair;  // gap and ntk of what it answers

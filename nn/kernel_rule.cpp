@@ -55,6 +55,7 @@ Rule one_value_rule(std::string name, OneValue of) {
     return in.leaf();
   };
   KernelRule rule;
+  rule.places = of.places;
   rule.law = [single, of](const Tree<Law>& in, int& draws) -> Tree<Law> { return of.law(single(in), draws); };
   rule.example = [single, of](const Tree<ExampleValue>& in, Statistics& statistics, const Scale& scale) -> Tree<ExampleValue> { return of.example(single(in), statistics, scale); };
   rule.pair = [single, of](const Tree<PairValue>& in, const Tree<Sides>& after, std::span<const Sides> statistics, const Scale& scale) -> Tree<PairValue> {

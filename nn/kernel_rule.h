@@ -10,6 +10,7 @@
 #include "linnet/autodiff/tree.h"
 
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -38,32 +39,40 @@ Var product(const Sides& s);     // row column
 Var difference(const Sides& s);  // row - column, to the accuracy of double
 Var total(const Sides& s);       // row + column
 
-// A value for one example. Of images the variance has their places as axes, and so has everything of a pair.
-struct ExampleValue {
-  Shape shape;   // of the value of one example, as Layer::init has it: [1, …, channels]
-  Var variance;  // q
-};
-
-// A value for a pair of examples.
+// A value for a pair of examples. Of images K, and all else, has axes for places: those of the row and of the column, or one set of them where only equal places of both are asked
+// for. There is one axis in front, of columns.
 struct PairValue {
-  Shape shape;
+  Shape shape;      // of the value of one example, as Layer::init has it: [1, …, channels]
   Sides deviation;  // s1, s2
   Var gap;          // s1 s2 - K
   Var ntk;          // nothing (Var::is_zero) before the first weights
+  bool all_places = false;
   Var nngp() const { return product(deviation) - gap; }
+};
+
+// A value for one example.
+struct ExampleValue {
+  Shape shape;
+  Var variance;                                  // q, [places…]
+  std::shared_ptr<const PairValue> self = {};    // the example with itself (one column), where all pairs of places are asked for
 };
 
 // A number of an example that a rule for pairs asks for, computed in double. split: with what rounding to float leaves.
 struct Statistic {
-  Var value;
+  Var value;           // [places…], of which either side is spread over the places of the other
   bool split = false;
+  bool whole = false;  // of any shape, given as it is: with an axis of columns in front on the side of the column
 };
 
 // A scale of the layer by its name among Layer::options: the number it was made with, or a traced value that stands for it, which derivatives are taken by.
 using Scale = std::function<Var(std::string_view option, double value)>;
 
+// The pairs of places that a layer asks of what comes: those it is asked for itself, all, or equal places of both.
+enum class Places : char { as_asked, all, equal };
+
 struct KernelRule {
   std::string refusal;  // why the layer has no kernel of infinite width; the functions are then not asked
+  Places places = Places::as_asked;
   // StructureError where what comes is not what the layer needs. `draws` counts the weights there are.
   std::function<Tree<Law>(const Tree<Law>&, int& draws)> law;
   // The variances it answers; what `pair` needs of single examples is added to the statistics.

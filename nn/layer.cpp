@@ -191,7 +191,8 @@ Layer identity() {
 static Rule flatten_rule() {
   OneValue rule;
   const auto places = [](const Shape& shape) { return shape.rank() < 3; };  // whether there are none
-  rule.law = [places](const Law& in, int&) { return not_gaussian("flatten", in); };
+  rule.places = Places::equal;
+  rule.law = [](const Law& in, int&) { return not_gaussian("flatten", in); };
   rule.example = [places](const ExampleValue& in, Statistics&, const Scale&) -> ExampleValue { return {flat_shape(in.shape, ""), places(in.shape) ? in.variance : mean(in.variance)}; };
   rule.pair = [places](const PairValue& in, const Sides& after, std::span<const Sides>, const Scale&) -> PairValue {
     if (places(in.shape)) return in;

@@ -1,6 +1,5 @@
 // Pooling: windows of images and sequences to their mean, sum or maximum, and all places to one. No parameters; the windows are autodiff's.
-#include "linnet/nn/kernel_layers.h"
-#include "linnet/nn/sliding.h"
+#include "linnet/nn/kernel_places.h"
 
 namespace linnet::nn {
 namespace {
@@ -27,12 +26,24 @@ template <class F> Layer windowed(std::string name, std::vector<Index> window, P
   LayerOptions made{{"window", window}, {"strides", options.strides}, {"padding", word(options.padding)}};
   if (averages) made.push_back({"normalize_edges", options.normalize_edges});
   const autodiff::PoolOptions how{two(options.strides), options.padding, options.normalize_edges};
-  return pooling(
+  const auto slide = [f, how, size = two(window)](const Var& x) { return f(x, size, how); };
+  Rule rule = linear_rule(name, [slide](const Shape& in) { return traced_shape(in, slide); }, [slide](const Var& K, const Shape&) { return both_sides(slide, K); });
+  return with_kernel(pooling(
       name, std::move(made), [name, axes = window.size()](const Shape& x, const std::string& place) { check_images(name, axes, x, place); },
-      [f, how, size = two(window)](const Var& x) { return f(x, size, how); });
+      slide), std::move(rule));
 }
 
-std::vector<Index> places_of(const Shape& x) {
+// The mean over all pairs of places, or the sum.
+Rule global_rule(const char* name, bool average) {
+  return linear_rule(name, [](const Shape& in) { return Shape{1, in[-1]}; },
+                     [average](const Var& K, const Shape&) {
+                       if (K.shape().rank() == 1) return K;
+                       const Var all = reshape(K, {K.shape()[0], K.shape().size(1, K.shape().rank())});
+                       return average ? mean(all, {1}) : sum(all, {1});
+                     });
+}
+
+std::vector<Index> place_axes(const Shape& x) {
   std::vector<Index> axes;
   for (Index a = 1; a < x.rank() - 1; ++a) axes.push_back(a);
   return axes;
@@ -55,18 +66,18 @@ Layer MaxPool(std::vector<Index> window, PoolOptions options) {
 }
 
 Layer GlobalAvgPool() {
-  return pooling(
+  return with_kernel(pooling(
       "global_avg_pool", {},
       [](const Shape& x, const std::string& place) {
         check_channels("global_avg_pool", x, place);
         if (x.size(1, x.rank() - 1) == 0) fail<ShapeError>("{}global_avg_pool: the input {} has no places to take the mean of", place, x);
       },
-      [](const Var& x) { return x.shape().rank() == 2 ? x : 1 / static_cast<double>(x.shape().size(1, x.shape().rank() - 1)) * sum(x, places_of(x.shape())); });  // of no examples too
+      [](const Var& x) { return x.shape().rank() == 2 ? x : 1 / static_cast<double>(x.shape().size(1, x.shape().rank() - 1)) * sum(x, place_axes(x.shape())); }), global_rule("global_avg_pool", true));  // of no examples too
 }
 Layer GlobalSumPool() {
-  return pooling(
+  return with_kernel(pooling(
       "global_sum_pool", {}, [](const Shape& x, const std::string& place) { check_channels("global_sum_pool", x, place); },
-      [](const Var& x) { return x.shape().rank() == 2 ? x : sum(x, places_of(x.shape())); });
+      [](const Var& x) { return x.shape().rank() == 2 ? x : sum(x, place_axes(x.shape())); }), global_rule("global_sum_pool", false));
 }
 
 }  // namespace linnet::nn
