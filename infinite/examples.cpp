@@ -90,7 +90,7 @@ template <Scalar T> Examples<T> prepare(const ExampleProgram& program, bool all_
   std::vector<std::vector<double>> values;
   std::vector<Index> sizes;
   for (const auto& s : program.statistics) sizes.push_back(s.shape.size());
-  sizes.push_back(program.program->shape(program.program->outputs.back()).size());
+  for (std::size_t k = sizes.size(); k < program.program->outputs.size(); ++k) sizes.push_back(program.program->shape(program.program->outputs[k]).size());
   for (const Index size : sizes) values.emplace_back(static_cast<std::size_t>(e.n * size));
   const Index at_a_time = std::max<Index>(1, chunk / (all_places ? e.places * e.places : 1));
   for (Index first = 0; first < e.n; first += at_a_time) {
@@ -113,7 +113,8 @@ template <Scalar T> Examples<T> prepare(const ExampleProgram& program, bool all_
   for (std::size_t k = 0; k < program.statistics.size(); ++k)
     if (const Index at = first_not_finite<double>(values[k]); at >= 0)
       fail<NumericalError>("infinite: a variance of example {} of {} is {} behind {}; scale the inputs or the layers", at / sizes[k], what, std::isnan(values[k][static_cast<std::size_t>(at)]) ? "not a number" : "infinite", program.statistics[k].of);
-  e.variance = std::move(values.back());
+  e.variance = std::move(values[program.statistics.size()]);
+  if (program.with_ntk) e.ntk = std::move(values.back());
   for (std::size_t k = 0; k < program.statistics.size(); ++k) {
     Column<T> c{sizes[k], Buffer<T>(static_cast<std::size_t>(padded * sizes[k]), T(0)), {}};
     if (std::is_same_v<T, float> && program.statistics[k].split) c.low = c.high;

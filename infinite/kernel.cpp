@@ -108,6 +108,10 @@ template <Scalar T> class Assembly {
     for (std::size_t k = 0; k < out.size(); ++k) {
       if (!over(w.executor.varies(pairs_->outputs[k]), Varies::examples))
         for (Index r = 1; r < tile_; ++r) std::copy_n(out[k], tile_, out[k] + r * tile_);
+      if (!q_.columns && i == j && !rows_.ntk.empty()) {  // what an example has by itself is known in double
+        const std::vector<double>& own = k == 0 && q_.wanted != Wanted::ntk ? rows_.variance : rows_.ntk;
+        for (Index r = 0; r < rows; ++r) out[k][r * tile_ + r] = static_cast<T>(own[static_cast<std::size_t>(i * tile_ + r)]);
+      }
       for (Index r = 0; r < rows && finite; ++r) finite = first_not_finite<T>(std::span<const T>(out[k] + r * tile_, static_cast<std::size_t>(columns))) < 0;
       write(i, j, rows, columns, out[k], results[k].data());
     }

@@ -111,7 +111,7 @@ Given given(const Network& network, const Network::Step& step) {
 
 class Tracer {
  public:
-  Tracer(const Network& network, const std::vector<Shape>& shapes) : network_(network), shapes_(shapes) {}
+  Tracer(const Network& network, const std::vector<Shape>& shapes, bool self = false) : network_(network), shapes_(shapes), self_(self) {}
 
   // The pair value of id with equal places only, or all.
   nn::PairValue value(int id, bool all) const {
@@ -131,7 +131,8 @@ class Tracer {
     plain_.resize(values_.size());
     const Shape places = nn::places_of(shapes_[i]);
     plain_[i] = deviation;
-    values_[i] = {shapes_[i], spread(deviation, places, all), gap, ntk, all && places.rank() > 0};
+    const bool pairs = all && places.rank() > 0;
+    values_[i] = {shapes_[i], spread(deviation, places, all), self_ ? nothing_at_equal_places(gap, places, pairs) : gap, ntk, pairs};
     if (all && !network_.all_places[i]) values_[i] = value(id, false);
   }
   // Runs the rule of a step. Statistics as they are for every side, not spread.
@@ -148,8 +149,18 @@ class Tracer {
   }
 
  private:
+  // Of an example with itself the gap of equal places is 0, and not what rounding left of it.
+  static Var nothing_at_equal_places(const Var& gap, const Shape& places, bool pairs) {
+    if (!pairs) return zeros_like(gap);
+    const Index n = places.size();
+    Array<double> other(gap.shape(), 1.0);
+    for (Index p = 0; p < n; ++p) other.data()[p * n + p] = 0;
+    return where(constant(std::move(other)), gap, 0.0);
+  }
+
   const Network& network_;
   const std::vector<Shape>& shapes_;
+  bool self_;
   std::vector<nn::PairValue> values_;
   std::vector<nn::Sides> plain_;
 };
@@ -159,9 +170,10 @@ class Tracer {
 ExampleProgram trace_examples(const Network& network, const Shape& input) {
   ExampleProgram made;
   Tape tape;
+  made.with_ntk = network.all_places[0];
   const Shape places = nn::places_of(input);
   made.shapes.resize(static_cast<std::size_t>(network.values));
-  Tracer self(network, made.shapes);  // the example with itself, as one column
+  Tracer self(network, made.shapes, true);  // the example with itself, as one column
   std::vector<nn::ExampleValue> values(static_cast<std::size_t>(network.values));
   std::vector<Var> outputs;
   std::map<int, int> there;  // by the number of the traced value
@@ -206,7 +218,7 @@ ExampleProgram trace_examples(const Network& network, const Shape& input) {
       std::vector<int> mine;
       for (const nn::Statistic& s : statistics) mine.push_back(keep(s));
       map([&](int id, const nn::ExampleValue& v) { return know(id, v), 0; }, step.out, out);
-      if (given(network, step).keep) {
+      if (made.with_ntk) {
         std::vector<nn::Sides> of_self;
         std::vector<bool> whole;
         for (const int s : mine) of_self.push_back(sides(s)), whole.push_back(made.statistics[static_cast<std::size_t>(s)].whole);
@@ -215,6 +227,10 @@ ExampleProgram trace_examples(const Network& network, const Shape& input) {
       made.of_step.push_back(std::move(mine));
     });
   outputs.push_back(values[static_cast<std::size_t>(network.output)].variance);
+  if (made.with_ntk) {
+    const nn::PairValue last = self.value(network.output, false);
+    outputs.push_back(last.ntk.is_zero() ? zeros_like(outputs.back()) : reshape(last.ntk, outputs.back().shape()));
+  }
   made.program = std::make_shared<const Program>(tape.seal(outputs));
   return made;
 }

@@ -33,7 +33,7 @@ struct Network {
 // StructureError: a layer without a rule, or one that comes where its rule does not hold; a network that answers several values.
 Network read(const nn::Layer& layer);
 
-// Of one example: from the variance of the input, [places…], and where all pairs of its places are asked for the gaps of the example with itself, [places…, places…], to the statistics, in the order that pairs ask for them; the last output is the variance of the network's output.
+// Of one example: from the variance of the input, [places…], and where all pairs of its places are asked for the gaps of the example with itself, [places…, places…], to the statistics, in the order that pairs ask for them; then comes the variance of the network's output.
 struct ExampleProgram {
   struct Of {
     Shape shape;
@@ -41,6 +41,7 @@ struct ExampleProgram {
     std::string of;     // the layer, for errors
   };
   std::shared_ptr<const Program> program;
+  bool with_ntk = false;                   // there is one more output, the ntk of the example with itself: where pairs of places are told apart
   std::vector<Of> statistics;
   std::vector<Shape> shapes;               // of every value, [1, …, channels]
   std::vector<int> deviation;              // of every value: which statistic its deviation is
