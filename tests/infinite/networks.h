@@ -16,6 +16,21 @@ template <Scalar T> Array<T> reference_input() {  // x[i][j] = sin(.7 i + 1.3 j 
     for (Index j = 0; j < 4; ++j) x[{i, j}] = static_cast<T>(std::sin(.7 * double(i) + 1.3 * double(j) + .1));
   return x;
 }
+template <Scalar T> Array<T> reference_images() {  // sin(.7 i + 1.3 a - .9 b + .4 c + .1)
+  Array<T> x({3, 4, 4, 2});
+  for (Index i = 0, at = 0; i < 3; ++i)
+    for (Index a = 0; a < 4; ++a)
+      for (Index b = 0; b < 4; ++b)
+        for (Index c = 0; c < 2; ++c) x.data()[at++] = static_cast<T>(std::sin(.7 * double(i) + 1.3 * double(a) - .9 * double(b) + .4 * double(c) + .1));
+  return x;
+}
+template <Scalar T> Array<T> reference_sequences() {  // sin(.7 i + 1.3 a + .4 c + .1)
+  Array<T> x({3, 4, 2});
+  for (Index i = 0, at = 0; i < 3; ++i)
+    for (Index a = 0; a < 4; ++a)
+      for (Index c = 0; c < 2; ++c) x.data()[at++] = static_cast<T>(std::sin(.7 * double(i) + 1.3 * double(a) + .4 * double(c) + .1));
+  return x;
+}
 inline nn::Layer D(nn::Parameterization p = nn::Parameterization::ntk) { return nn::Dense(5, {.W_std = 1.5, .b_std = .3, .parameterization = p}); }
 
 // Numbers without a pattern, from a counter.
