@@ -32,7 +32,8 @@ class Normals {
  public:
   Normals(std::uint64_t seed, std::uint64_t number, std::uint32_t stream) {
     // The number of the draw makes a key of its own, so that all 64 bits of both count.
-    const auto high = autodiff::threefry({static_cast<std::uint32_t>(seed >> 32), static_cast<std::uint32_t>(seed)}, static_cast<std::uint32_t>(number >> 32), static_cast<std::uint32_t>(number));
+    const auto high = autodiff::threefry({static_cast<std::uint32_t>(seed >> 32), static_cast<std::uint32_t>(seed)},
+                                         static_cast<std::uint32_t>(number >> 32), static_cast<std::uint32_t>(number));
     key_ = {high[0], high[1] ^ stream};
   }
   Array<double> draw(const Shape& shape) {
@@ -195,7 +196,8 @@ template <Scalar T> double Posterior<T>::log_evidence() const {
   for (Index i = 0; i < modes.size(); ++i) {
     const double lambda = s.eigenvalue(i) + s.noise, b = modes.data()[i];
     if (!s.keeps(i))
-      fail<NumericalError>("{}: K + noise^2 is singular to rounding ({} of {} eigenvalues are above {:.3g}), so y has no density; raise the noise", operation, rank(), modes.size(), s.spectrum.tolerance());
+      fail<NumericalError>("{}: K + noise^2 is singular to rounding ({} of {} eigenvalues are above {:.3g}), so y has no density; raise the noise",
+                           operation, rank(), modes.size(), s.spectrum.tolerance());
     terms.data()[i] = -0.5 * (b * b / lambda + std::log(lambda) + std::log(2 * std::numbers::pi));
   }
   return autodiff::fixed_sum(terms.data(), terms.size());
