@@ -117,6 +117,12 @@ Array<double> Network::value(const Array<double>& x_new) const {
 Array<double> Network::pull() const { return derivative_.jvp(decaying_.value()); }
 Array<double> Network::pull(const Array<double>& x_new) const { return derivative(x_new).jvp(decaying_.value()); }
 
+double Network::decaying_square() const {
+  double sum = 0;
+  for (const Array<double>* leaf : decaying_.value().leaves()) sum += dot(*leaf, *leaf);
+  return sum;
+}
+
 Tree<Array<double>> Network::change(const Array<double>& c, double shrink) const {
   const Tree<Array<double>> moved = derivative_.vjp(c.reshaped(f0().shape()));
   if (!decaying_) return moved;

@@ -27,6 +27,7 @@ class Network {
   const ntk::Apply& apply() const { return apply_; }                      // of xi
   const Tree<Array<double>>& point() const { return point_; }             // xi at the beginning
   const ntk::Operator<double>& derivative() const { return derivative_; }  // of xi, at x
+  Array<double> product(const Array<double>& v) const { return derivative_(v); }  // A P A^T v, v of the shape of f0
   Array<double> kernel() const;                          // A P A^T of x with itself, [N, N]
   Array<double> kernel(const Array<double>& x_new) const;  // of x_new with x
   Array<double> diagonal(const Array<double>& x_new) const;  // of the kernel of x_new with itself, [n, outputs]
@@ -34,6 +35,8 @@ class Network {
   Array<double> value(const Array<double>& x_new) const;   // f(theta0, x_new), a few examples at a time where they are independent
   Array<double> pull() const;                             // A theta0, of the shape of f0: of the weights that are trained, where weights decay
   Array<double> pull(const Array<double>& x_new) const;
+
+  double decaying_square() const;                         // of the norm of what decays: |theta0|^2 without rates
 
   // theta - theta0 = P A^T c + shrink theta0, and what f0 + A (theta - theta0) answers at x_new.
   Tree<Array<double>> weights(const Array<double>& c, double shrink) const;

@@ -1,9 +1,11 @@
-// Everything of predict: closed-form training dynamics of linearized networks. Start at trained.h.
+// Everything of predict: training dynamics of linearized networks. Start at trained.h, which has closed forms; loss_flow.h has any loss.
 #pragma once
 
 #include "linnet/predict/dynamics.h"
 #include "linnet/predict/ensemble.h"
 #include "linnet/predict/law.h"
+#include "linnet/predict/loss.h"
+#include "linnet/predict/loss_flow.h"
 #include "linnet/predict/posterior.h"
 #include "linnet/predict/relinearize.h"
 #include "linnet/predict/spectral.h"
