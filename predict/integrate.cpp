@@ -145,7 +145,7 @@ void Path::spend(Index products) {
 }
 
 void Path::check_step(double h) const {
-  if (!(from_.t + h > from_.t) || !std::isfinite(from_.t + h))
+  if (!(h > 256 * std::numeric_limits<double>::epsilon() * from_.t) || !std::isfinite(from_.t + h))
     fail<NumericalError>("{}: no step from t = {:.6g} is short enough (h = {:.3g}): the loss or its gradient is not finite or not smooth there; lower the rate, or give a loss that is finite for all outputs", operation_, from_.t, h);
 }
 
@@ -206,7 +206,7 @@ double Path::first_step() {
   const Index half = equation_.size() / 2;
   const Numbers f = equation_.outputs_at(equation_.kz(from_.values));
   const double speed = length(k_[0].data() + half, half);
-  if (!std::isfinite(speed)) fail<NumericalError>("{}: the gradient of {} is not finite at t = {:.6g}", operation_, "the loss", from_.t);
+  if (!std::isfinite(speed)) fail<NumericalError>("{}: the gradient of the loss is not finite at t = {:.6g}; give a loss that is finite at f(params, x), or scale the inputs", operation_, from_.t);
   if (speed == 0) return 1;  // nothing moves
   const double h = 1e-3 * (length(f.data(), equation_.outputs()) + std::sqrt(static_cast<double>(equation_.outputs()))) / speed;
   Numbers moved = from_.values;

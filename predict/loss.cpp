@@ -64,12 +64,13 @@ Var surprise(const Var& f) {
   return where(rest < 0.5, -log1p(-minimum(rest, 0.5)), logsumexp(f, -1, true) - f);
 }
 
-// sum_k y_k surprise_k of every example, whose slope is p_k sum_(j != k) y_j - y_k sum_(j != k) p_j, which is p - y for rows y that sum to 1.
+// sum_k y_k surprise_k of every example, whose slope is p_k sum_(j != k) y_j - y_k sum_(j != k) p_j, which is p - y for rows y that sum to 1. y is data: there is no derivative
+// by it.
 Var cross_entropy(const Var& f, const Var& y) {
   const autodiff::Function value = [](std::span<const Var> in) -> std::vector<Var> { return {sum(in[1] * surprise(in[0]), {-1})}; };
   const autodiff::CustomJvp slope = [](std::span<const Var> in, std::span<const Var> tangent) -> std::vector<Var> {
     const Var p = softmax(in[0]), g = p * sum_of_others(in[1]) - in[1] * sum_of_others(p);
-    return {sum(g * tangent[0] + surprise(in[0]) * tangent[1], {-1})};
+    return {sum(g * tangent[0], {-1})};
   };
   return custom_jvp(value, slope)(std::array{f, y})[0];
 }
@@ -87,7 +88,12 @@ Loss Loss::softmax_cross_entropy() {
 }
 
 Loss Loss::logistic() {
-  return Loss([](const Var& f, const Var& y) { return mean(y * softplus(-f) + (1.0 - y) * softplus(f)); }, "logistic", check_probabilities);
+  return Loss(
+      [](const Var& f, const Var& y) {
+        const Var p = y + zeros_like(f);  // so that y may be a constant
+        return mean(p * softplus(-f) + (1.0 - p) * softplus(f));
+      },
+      "logistic", check_probabilities);
 }
 
 Loss Loss::huber(double delta) {

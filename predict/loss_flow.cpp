@@ -273,7 +273,11 @@ template <Scalar T> Array<T> LossTrained<T>::linearized(const Array<T>& x_new) c
   if (x.size() == 0) return Array<T>(state_->outputs_of(x.shape()[0]));
   return answer<T>("linearized", t_, state_->network->linearized(x, state_->coefficients(y_), state_->shrink(y_)));
 }
-template <Scalar T> double LossTrained<T>::loss() const { return state_->path.equation().loss(state_->train(y_).data()); }
+template <Scalar T> double LossTrained<T>::loss() const {
+  const double loss = state_->path.equation().loss(state_->train(y_).data());
+  if (!std::isfinite(loss)) fail<NumericalError>("loss: the loss of the outputs at t = {:.6g} is {}; its gradient is finite there, and trains on", t_, loss);
+  return loss;
+}
 template <Scalar T> Array<double> LossTrained<T>::coefficients() const { return state_->coefficients(y_); }
 
 // Every door: three sources each.

@@ -15,7 +15,7 @@ namespace linnet::predict {
 namespace {
 
 constexpr Index longest = 80;        // vectors of a basis: a step that needs more is made shorter
-constexpr double part_of_error = .05;  // that a Krylov space may have of the step's
+constexpr double part_of_error = .2;  // that a Krylov space may have of the step's
 
 // phi_j(z) = sum_k z^k / (k + j)!.
 double phi(int j, double z) {
