@@ -4,6 +4,7 @@
 #include "linnet/autodiff/finite.h"
 #include "linnet/autodiff/kernels/gemm.h"
 #include "linnet/predict/integrate.h"
+#include "linnet/predict/minimum.h"
 #include "linnet/predict/network.h"
 
 #include <algorithm>
@@ -26,6 +27,13 @@ template <Scalar T> struct LossTraining<T>::State {
   bool traced = false;
   std::optional<Network> network;
   Path path;
+  Numbers limit = {};  // y at t = infinity, once it has been asked for
+
+  const Numbers& at_infinity() {
+    if (law.steps()) fail<StructureError>("{0}: steps are carried out one by one; where they converge, t = infinity is that of {1}", name(), law.motion == Motion::momentum ? "momentum_flow" : "gradient_flow");
+    if (limit.empty()) limit = minimum(path.equation());
+    return limit;
+  }
 
   const char* name() const { return law.name(); }
   Index kernel_columns() const { return traced ? f0.shape()[0] : f0.size(); }
@@ -205,8 +213,7 @@ template <Scalar T> LossTraining<T> train(Motion motion, const TraceApproximatio
 template <Scalar T> LossTrained<T> LossTraining<T>::operator()(double t) const {
   State& s = *state_;
   s.law.check_time(s.name(), t);
-  if (std::isinf(t)) fail<NumericalError>("{}: t = infinity is not known for the loss {}; ask for a finite time", s.name(), "given");
-  return LossTrained<T>(state_, t, s.path.at(t));
+  return LossTrained<T>(state_, t, std::isinf(t) ? s.at_infinity() : s.path.at(t));
 }
 
 template <Scalar T> Points LossTraining<T>::points(const Array<T>& x_new) const { return state_->points(state_->checked("points", x_new)); }

@@ -80,7 +80,8 @@ template <Scalar T> class LossTraining {
   explicit LossTraining(std::shared_ptr<State> state) : state_(std::move(state)) {}
 
   // Integrates as far as t, or finds the step that t is in; the same bits in any order of times. NumericalError unless t >= 0 (and a whole number where it counts
-  // steps); where max_products are used up; of infinity where the loss has no minimum that is reached, or no limit is known.
+  // steps); where max_products are used up. t = infinity is the minimum, by Newton's method (one of them, if there are several); NumericalError where the loss has
+  // none that is reached, is not convex, or the kernel has more than 4,000 rows, StructureError of steps.
   LossTrained<T> operator()(double t) const;
   Points points(const Array<T>& x_new) const;  // as LossTrained::predict needs them; only of a network
   Index rows() const;                          // N

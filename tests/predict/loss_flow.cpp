@@ -340,6 +340,41 @@ TEST_CASE("a loss that is not convex, or mixes examples, is integrated by explic
   CHECK_FALSE(mixed.state().convex);
 }
 
+TEST_CASE("t = infinity is the minimum where there is one: the closed form's on the squared loss, and where late times of others are") {
+  for (const Problem& p : eight()) {
+    CAPTURE(p.name);
+    const auto exact = gradient_flow(kernel_of(p), column(p.f0), column(p.y), FlowOptions{})(infinity);
+    const auto at = gradient_flow(kernel_of(p), column(p.f0), column(p.y), Loss::squared())(infinity);
+    CHECK(difference(at.train(), exact.train()) < 1e-9);
+    if (exact.condition() < 1e9) CHECK(difference(at.coefficients(), exact.coefficients()) < 1e-7 * exact.condition());
+    CHECK(std::isinf(at.time()));
+  }
+  const Case c = network_case(6, 2, 38);
+  for (const double decay : {0.0, .05}) {
+    const auto exact = gradient_flow(network, c.params, c.x, c.y, FlowOptions{.ridge = .1, .weight_decay = decay})(infinity);
+    CHECK(same(gradient_flow(network, c.params, c.x, c.y, Loss::squared(), {.ridge = .1, .weight_decay = decay})(infinity).weights(), exact.weights(), 1e-9));
+    CHECK(same(momentum_flow(network, c.params, c.x, c.y, Loss::squared(), {.ridge = .1, .weight_decay = decay, .matrix_free = true})(infinity).weights(), exact.weights(), 1e-9));
+  }
+  Case soft = network_case(5, 3, 39);  // no label is certain: cross-entropy has a minimum
+  for (Index i = 0; i < 5; ++i)
+    for (Index k = 0; k < 3; ++k) soft.y[{i, k}] = (1 + static_cast<double>((i + k) % 3)) / 6;
+  for (const Loss& loss : {Loss::softmax_cross_entropy(), Loss::logistic(), Loss([](const Var& f, const Var& y) { return mean(sqrt(1.0 + square(f - y))); })}) {
+    const auto flow = gradient_flow(network, soft.params, soft.x, soft.y, loss, {.rate = 10, .rtol = 1e-9, .atol = 1e-9});
+    CHECK(difference(flow(infinity).train(), flow(1e6).train()) < 1e-6);
+    CHECK(same(flow(infinity).weights(), flow(1e6).weights(), 1e-4));
+    CHECK(flow(infinity).loss() <= flow(1e6).loss() + 1e-15);
+  }
+  const Case apart = network_case(5, 2, 40);
+  CHECK_THROWS_WITH_AS(gradient_flow(network, apart.params, apart.x, apart.y, Loss::softmax_cross_entropy())(infinity), doctest::Contains("still falls, with outputs up to "), NumericalError);
+  CHECK(std::isfinite(gradient_flow(network, apart.params, apart.x, apart.y, Loss::softmax_cross_entropy(), {.ridge = 1e-3})(infinity).loss()));
+  const Loss wavy([](const Var& f, const Var& y) { return mean(0.5 * square(f - y) - 4.0 * square(sin(f))); }, "wavy");
+  CHECK_THROWS_WITH_AS(gradient_flow(network, apart.params, apart.x, apart.y, wavy)(infinity), "gradient_flow: there is no t = infinity that is known: the loss is not convex on the way; ask for a finite time", NumericalError);
+  CHECK_THROWS_WITH_AS(gradient_descent(network, c.params, c.x, c.y, Loss::squared(), {.rate = .1})(infinity), "gradient_descent: steps are carried out one by one; where they converge, t = infinity is that of gradient_flow", StructureError);
+  const Array<double> many(Shape{4001, 1}), to(Shape{4001, 1}, 1.0);
+  CHECK_THROWS_WITH_AS(gradient_flow(linear, {{"W", Array<double>(Shape{1, 1})}}, many, to, Loss::squared(), {.matrix_free = true})(infinity),
+                       "gradient_flow: t = infinity takes a decomposition of the kernel, and with 4001 rows it has more than 4000; ask for a finite time", NumericalError);
+}
+
 TEST_CASE("outputs that are where they should be, and a kernel of zeros, stay for all times") {
   const Case c = network_case(4, 2, 34);
   const auto f0 = linnet::autodiff::compile(network, c.params, c.x)(c.params, c.x);
