@@ -42,6 +42,19 @@ double Law::edge() const {
   return 2 * (1 + momentum) / (nesterov ? 1 + 2 * momentum : 1);
 }
 
+double Law::max_rate(double lambda_max, double rows) const {
+  const double largest = lambda_max + shift(rows);
+  return largest > 0 ? edge() * rows / largest : std::numeric_limits<double>::infinity();
+}
+
+void Law::check_limit(double lambda_max, Index rows, double t) const {
+  const double most = max_rate(lambda_max, static_cast<double>(rows));
+  if (std::isinf(t) && rate >= most)
+    fail<NumericalError>("{}: the steps do not converge, so there is no t = infinity: the rate is {:.6g}, and steps converge below {:.6g}, the largest rate for "
+                         "lambda_max = {:.6g} and N = {}; lower the rate, or ask for a finite number of steps",
+                         name(), rate, most, lambda_max, rows);
+}
+
 namespace {
 
 // Of gradient flow, in the time tau = rate t / N of the gradient A^T (f - y):  c' = -(lambda + k) c - (f0 - y) - (s - 1) A theta0,  s' = -k (s - 1) - N w.

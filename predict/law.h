@@ -30,10 +30,15 @@ struct Law {
   // NumericalError unless t >= 0, infinity allowed, and a whole number up to 2^53 where it counts steps.
   void check_time(const char* operation, double t) const;
 
+  // NumericalError where t is infinite and steps do not converge.
+  void check_limit(double lambda_max, Index rows, double t) const;
+
   double shift(double rows) const { return ridge + rows * weight_decay; }  // added to every eigenvalue
   bool steps() const { return motion == Motion::gradient_descent || motion == Motion::momentum; }
   // Steps converge where rate (lambda + shift) / N is below this, and diverge above it: 2 (1 + m), of Nesterov 2 (1 + m) / (1 + 2 m). Infinity of flows.
   double edge() const;
+  // The rate below which they do, where lambda_max is the largest eigenvalue; infinity of flows, and where there is nothing to train.
+  double max_rate(double lambda_max, double rows) const;
 };
 
 // What becomes of one mode: of a component 1 of the residual, and of a component 1 of A theta0, which matters where weights decay.

@@ -3,6 +3,7 @@
 
 #include "linnet/predict/dynamics.h"
 #include "linnet/predict/ensemble.h"
+#include "linnet/predict/krylov.h"
 #include "linnet/predict/law.h"
 #include "linnet/predict/loss.h"
 #include "linnet/predict/loss_flow.h"

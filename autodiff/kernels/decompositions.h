@@ -12,6 +12,10 @@ namespace linnet::autodiff {
 // NumericalError if an entry is not finite, the iteration does not converge or answers what is not finite; ShapeError if the provider cannot index n rows.
 void eigh(Index n, double* a, double* values);
 
+// The same of the tridiagonal matrix with this diagonal [n] and what is below it [n - 1], by implicit QL, always: vectors [n, n], of which row i is the unit eigenvector
+// of values[i], and values ascend. NumericalError if an entry is not finite or the iteration does not converge.
+void tridiagonal_eigh(Index n, const double* diagonal, const double* below, double* vectors, double* values);
+
 // l becomes the lower factor of a [n, n], of which the lower triangle is read: a = l l^T, zeros above. Answers n; or the first row whose pivot is not positive and
 // finite, with that pivot at its place on the diagonal of l. l may be a.
 template <Scalar T> Index cholesky(Index n, const T* a, T* l);
