@@ -203,8 +203,8 @@ Krylov::Krylov(ntk::Symmetric<T> kernel, const Array<double>& residual, const La
   }
   s->most_bytes = limit / s->chains.size();
   if (s->chains[0].bytes_of(3) > s->most_bytes)
-    fail<NumericalError>("{}: a basis takes {} for its first vectors, and there are {} for it (KrylovOptions::max_memory); allow more", name, ntk::in_bytes(static_cast<double>(s->chains[0].bytes_of(3))),
-                         ntk::in_bytes(static_cast<double>(s->most_bytes)));
+    fail<NumericalError>("{}: a basis takes {} for its first vectors, and there are {} for it (KrylovOptions::max_memory); allow more", name, autodiff::in_bytes(static_cast<double>(s->chains[0].bytes_of(3))),
+                         autodiff::in_bytes(static_cast<double>(s->most_bytes)));
   state_ = std::move(s);
 }
 template Krylov::Krylov(ntk::Symmetric<float>, const Array<double>&, const Law&, const Array<double>&, const KrylovOptions&, double, double, autodiff::ProgressFunction);
