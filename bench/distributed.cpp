@@ -20,6 +20,7 @@ struct Options {
   std::string layout = "full";
   int repeat = 3;
   double memory_gb = 64;
+  std::vector<double> rates;  // ns of a pair, us of a sweep; empty: measured
   std::vector<Index> examples;
   std::vector<int> machines{1, 10, 100, 1000};
 };
@@ -91,8 +92,8 @@ void project(const Options& o) {
   const Problem p = problem(o);
   const autodiff::Tree<Shape> shapes = autodiff::detail::form(p.params);
   const ntk::GramPlan plan = ntk::plan_gram(p.f, shapes, Shape{1, 784}, 50000, 50000, p.traced, ntk::Contraction::automatic);
-  const Index tile = ntk::tile_examples(plan, o.n, 0), n = std::max<Index>(o.n / tile, 2) * tile;
-  const auto [sweep, pair] = costs(o, p, plan, n);
+  const Index tile = ntk::tile_examples(plan, 50000, 0), n = std::max<Index>(o.n / tile, 2) * tile;
+  const auto [sweep, pair] = o.rates.empty() ? costs(o, p, plan, n) : Costs{1e-6 * o.rates[1], 1e-9 * o.rates[0]};
   fmt::print(R"({{"bench":"distributed rates","outputs":{},"layout":"{}","threads":{},"tile":{},"n":{},"pair_ns":{:.2f},"sweep_us":{:.2f},"pair_gflop_per_s":{:.0f},"sweep_gflop_per_s":{:.0f}}})""\n", o.outputs, o.layout,
              autodiff::thread_count(), tile, n, 1e9 * pair, 1e6 * sweep, plan.pair_flops / pair / 1e9, sweep > 0 ? plan.sweep_flops / sweep / 1e9 : 0);
   for (const Index examples : o.examples) {
@@ -125,6 +126,7 @@ int main(int argc, char** argv) {
   app.add_option("--layout", o.layout, "rows of examples and outputs, or the sum over outputs")->check(CLI::IsMember({"full", "trace"}))->capture_default_str();
   app.add_option("--repeat", o.repeat, "runs, of which the fastest counts")->check(CLI::Range(1, 10000))->capture_default_str();
   app.add_option("--project", o.examples, "so many examples on --machines, worked out from what is measured here, without mpirun")->check(positive);
+  app.add_option("--rates", o.rates, "of --project: pair_ns and sweep_us of an earlier run, instead of measuring")->check(CLI::PositiveNumber)->expected(2);
   app.add_option("--machines", o.machines, "each like this one")->check(CLI::Range(1, 1000000))->capture_default_str();
   app.add_option("--memory", o.memory_gb, "GB of each machine for panels")->check(CLI::PositiveNumber)->capture_default_str();
   return linnet::bench::program("distributed", app, argc, argv, [&] {

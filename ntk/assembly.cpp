@@ -155,6 +155,7 @@ template <class T> class Worker {
           to[2 + 2 * at] = static_cast<std::uint64_t>(j);
           if (s_.written) take_(i, j, values, stride);
           else fill_record(to.data() + head + at * s_.record, s_.layout, i, j, values, stride);
+          if (thread_index() == 0) for (Transfer& t : sending_) t.done();  // messages of many parts go on only in calls of MPI
         }))
       fail_not_finite(q_);
     sending = ranks_.send(0, Ranks::Tag::tiles, std::span<const std::uint64_t>(to.data(), message_words(last - first, s_.record)));
@@ -203,7 +204,7 @@ template <class T> class Collector {
       bool moved = false;
       try {
         moved = control() | tiles();
-        if (!stopped()) moved |= compute();
+        if (!moved && !stopped()) moved = compute();  // with many ranks this one merely receives
       } catch (...) {
         if (!error_) error_ = std::current_exception();
       }
@@ -322,8 +323,12 @@ template <class T> class Collector {
       open_ = true;
       return true;
     }
-    const Index last = std::min(n_, next_ + s_.batch);
-    if (!blocks_.run(next_, last, [&](Index, Index i, Index j, const T* values, Index stride) { reporter_.done(take_(i, j, values, stride)); })) fail_not_finite(q_);
+    const Index last = std::min(n_, next_ + std::min<Index>(s_.batch, 2 * thread_count()));  // others wait for an answer meanwhile
+    if (!blocks_.run(next_, last, [&](Index, Index i, Index j, const T* values, Index stride) {
+          reporter_.done(take_(i, j, values, stride));
+          if (thread_index() == 0) for (Arriving& a : arriving_) a.transfer.done();  // see above
+        }))
+      fail_not_finite(q_);
     done_.tiles += last - next_;
     next_ = last;
     open_ = next_ < n_;

@@ -2,6 +2,7 @@
 #include "linnet/predict/krylov.h"
 
 #include "linnet/autodiff/finite.h"
+#include "linnet/autodiff/table.h"
 #include "linnet/ntk/memory.h"
 #include "linnet/ntk/progress.h"
 #include "linnet/predict/krylov_basis.h"
