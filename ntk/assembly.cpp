@@ -203,7 +203,8 @@ template <class T> class Collector {
     while (working_ > 0 || received_ < sent_ || busy() || (!stopped() && (open_ || !dealt_out_))) {
       bool moved = false;
       try {
-        moved = control() | tiles();
+        moved = control();
+        moved |= tiles();
         if (!moved && !stopped()) moved = compute();  // with many ranks this one merely receives
       } catch (...) {
         if (!error_) error_ = std::current_exception();
