@@ -3,6 +3,7 @@
 
 #include "linnet/autodiff/config.h"
 #include "linnet/autodiff/ops.h"
+#include "linnet/nn/nn.h"
 #include "linnet/ntk/parts.h"
 #include "linnet/predict/predict.h"
 #include "linnet/tests/predict/problem.h"
@@ -269,6 +270,31 @@ TEST_CASE("one leaf as parameters is one layer") {
   CHECK(m.layers[0].name == "params");
   CHECK(m.layers[0].change == doctest::Approx(1));
   CHECK(m.train.gap == doctest::Approx(std::abs(std::tanh(0.4) - std::tanh(0.2) - 0.2 * (1 - std::tanh(0.2) * std::tanh(0.2)))).epsilon(1e-12));
+}
+
+TEST_CASE("of a convolutional network with normalization the second-order term is that of differences") {
+  namespace nn = linnet::nn;
+  const nn::Layer layers = nn::serial({nn::Conv(4, {3, 3}, {.padding = nn::Padding::same}), nn::Gelu(), nn::LayerNorm(), nn::Conv(3, {2, 2}), nn::Tanh(), nn::GlobalAvgPool(), nn::Dense(2)});
+  const linnet::ntk::Apply f = nn::function_of(layers);
+  const Array<double> x = nn::normal<double>(nn::Key(1), {5, 4, 4, 2}), y = nn::normal<double>(nn::Key(2), {5, 2}), probe = nn::normal<double>(nn::Key(3), {3, 4, 4, 2});
+  const Weights params = nn::initialize<double>(layers, nn::Key(4), x.shape());
+  const auto at = gradient_flow(f, params, x, y, {.rates = {{"dense_6", rate(0.5)}}})(5);
+  const Validity m = validity(at, probe);
+  const Weights theta = at.weights();
+  const auto outputs = linnet::autodiff::compile(f, params, probe);
+  const auto along = [&](double s) {
+    return outputs(map([&](const Array<double>& a, const Array<double>& b) { return a + s * (b - a); }, params, theta), probe);
+  };
+  const double h = 1e-3;
+  const Array<double> first = 1 / (2 * h) * (along(h) - along(-h)), second = 0.5 / (h * h) * (along(h) + along(-h) - 2 * along(0));
+  CHECK(m.probe.change == doctest::Approx(root_mean_square(first)).epsilon(1e-5));
+  CHECK(m.probe.second == doctest::Approx(root_mean_square(second)).epsilon(1e-5));
+  CHECK(m.probe.gap == doctest::Approx(root_mean_square(along(1) - along(0) - first)).epsilon(1e-4));
+  REQUIRE(m.layers.size() == 3);  // those that have weights
+  CHECK(m.layers[2].name == "dense_6");
+  double total = 0;
+  for (const LayerShare& l : m.layers) total += l.second;
+  CHECK(total == doctest::Approx(1).epsilon(1e-12));
 }
 
 TEST_CASE("float and double networks are measured alike") {
