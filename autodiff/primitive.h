@@ -34,8 +34,10 @@ struct Rule {
 
 // A parameter's gradient for one example as a sum over positions s, the parameter read as a matrix [p, q]:
 // sum_s left[s, :] (x) right[s, :]. An empty left is a column of ones (a bias); an empty right: this use has no such form.
+// Rows of left that are unit vectors are not written out: with one_hot = p left is [S], the place of each one, checked to be a whole number of 0 to p - 1.
 struct Factors {
   Var left, right;
+  Index one_hot = 0;
 };
 
 // Which lane axes a value varies over. A lane is an independent problem run by the same program; there are two axes of them:

@@ -5,6 +5,7 @@
 #include "linnet/autodiff/executor.h"
 #include "linnet/autodiff/kernels/gemm.h"
 #include "linnet/autodiff/kernels/parallel.h"
+#include "linnet/ntk/gathered.h"
 #include "linnet/ntk/progress.h"
 #include "linnet/ntk/tile.h"
 
@@ -26,6 +27,7 @@ template <class T> struct Side {
   std::vector<Buffer<T>> memory;
   std::vector<const T*> value, joined;  // joined: [n, s, o, w], for a traced contraction over several positions
   std::map<int, Packed<T>> tiles;       // of what meets in products of one position
+  std::vector<GatheredRows<T>> gathered;  // of each of the plan's
 };
 
 template <class T> struct Contractor {
@@ -142,20 +144,25 @@ template <class T> struct Contractor {
     side.n = last - first;
     join_positions(side);
     pack(side);
+    gather(side);
     return side;
   }
 
+  // Whether the outputs of a value are one contraction: of several positions, traced, in plain lanes.
+  bool joins(int v) const {
+    return plan.traced && value(v).rows > 1 && std::any_of(plan.terms.begin(), plan.terms.end(), [&](const GramPlan::Term& t) { return t.plain && !t.packed && (t.a == v || t.b == v); });
+  }
   void join_positions(Side<T>& side) const {
     side.joined = side.value;
     if (!plan.traced) return;
     for (std::size_t i = 0; i < plan.values.size(); ++i) {
-      const auto [varies, S, W] = plan.values[i];
-      if (varies != Varies::both || S == 1) continue;
+      const Index S = plan.values[i].rows, W = plan.values[i].width;
+      if (!joins(static_cast<int>(i))) continue;
       side.memory.emplace_back(static_cast<std::size_t>(side.n * O * S * W));
       T* const y = side.memory.back().data();
       const T* const v = side.value[i];
       side.joined[i] = y;
-      parallel_for(side.n, [&, S = S, W = W](Index e) {
+      parallel_for(side.n, [&](Index e) {
         for (Index o = 0; o < O; ++o)
           for (Index s = 0; s < S; ++s) std::copy_n(v + ((e * O + o) * S + s) * W, W, y + ((e * S + s) * O + o) * W);
       }, 64);
@@ -179,6 +186,19 @@ template <class T> struct Contractor {
       const auto [v, i] = items[static_cast<std::size_t>(k)];
       side.tiles.at(v).pack(side.value[static_cast<std::size_t>(v)], i);
     });
+  }
+
+  void gather(Side<T>& side) const {
+    for (const auto& g : plan.gathered) {
+      std::vector<typename GatheredRows<T>::Use> uses;
+      for (std::size_t k = 0; k < g.uses.size(); ++k) {
+        const auto [index, cotangent] = g.uses[k];
+        uses.push_back({of(side, index), of(side, cotangent), value(index).varies == Varies::examples, value(index).rows, static_cast<T>(g.scale[k])});
+      }
+      side.gathered.emplace_back(std::move(uses), side.n, O, g.width, tile);
+    }
+    const Index each = tiles(side.n);
+    parallel_for(static_cast<Index>(side.gathered.size()) * each, [&](Index k) { side.gathered[static_cast<std::size_t>(k / each)].gather(k % each); });
   }
 
   // ---- second loop
@@ -247,7 +267,13 @@ template <class T> struct Contractor {
   Index rows_product(int p, int q, const T* l, const T* r, Index n0, Index n, Index m0, Index m, Index joined, Buffer<T>& c) const {
     const Index lp = lanes(value(p).varies, n) * value(p).rows / joined, lq = lanes(value(q).varies, m) * value(q).rows / joined, w = value(p).width * joined;
     c.resize(static_cast<std::size_t>(lp * lq));
-    gemm(false, true, lp, lq, w, l + first_row(p, n0) * value(p).width, r + first_row(q, m0) * value(q).width, c.data());
+    const T *const a = l + first_row(p, n0) * value(p).width, *const b = r + first_row(q, m0) * value(q).width;
+    if (value(p).one_hot || value(q).one_hot) {  // with a unit vector: the number at its place (two such never come here)
+      for (Index i = 0; i < lp; ++i)
+        for (Index j = 0; j < lq; ++j) c[static_cast<std::size_t>(i * lq + j)] = value(p).one_hot ? b[j * value(q).width + static_cast<Index>(a[i])] : a[i * w + static_cast<Index>(b[j])];
+    } else {
+      gemm(false, true, lp, lq, w, a, b, c.data());
+    }
     return lq;
   }
   const T* of(const Side<T>& side, int v) const { return side.value[static_cast<std::size_t>(v)]; }
@@ -327,6 +353,7 @@ template <class T> struct Contractor {
   void contract(const Side<T>& x, const Side<T>& y, const std::vector<Buffer<T>>& light, const Tile& at, T* acc, Index ld) const {
     std::fill_n(acc, padded(at.rows(R), Block<T>::high) * ld, T(0));
     for (const int v : plan.materialized) add_materialized(v, x, y, at, acc, ld);
+    for (std::size_t k = 0; k < plan.gathered.size(); ++k) GatheredRows<T>::product(x.gathered[k], at.i, y.gathered[k], at.j, plan.traced, acc, ld);
     for (std::size_t k = 0; k < plan.terms.size(); ++k) {
       const auto& t = plan.terms[k];
       if (t.packed) add_packed(t, light[k], x, y, at, acc, ld);
@@ -430,11 +457,16 @@ template <class T> struct Contractor {
         for (const int v : pair) pack(v, 1, R > 1 ? light_tile : tile);
     }
     for (std::size_t i = 0; i < plan.values.size(); ++i) {
-      const auto [varies, S, W] = plan.values[i];
+      const auto [varies, S, W, one_hot] = plan.values[i];
       const int source = plan.cut->outputs[i];
       const bool given = source > 0 && source < plan.cut->n_inputs() && plan.residuals[static_cast<std::size_t>(source - 1)].input >= 0;
       if (!given) b.evaluating += static_cast<double>(lanes(varies, most) * S * W);
-      b.kept += packed[i] + (plan.traced && varies == Varies::both && S > 1 ? static_cast<double>(n * O * S * W) : 0);
+      b.kept += packed[i] + (joins(static_cast<int>(i)) ? static_cast<double>(n * O * S * W) : 0);
+    }
+    for (const auto& g : plan.gathered) {
+      Index positions = 0;
+      for (const auto& use : g.uses) positions += value(use[0]).rows;
+      b.kept += static_cast<double>(n * std::min(positions, g.table) * O * g.width);  // where no example names a row twice
     }
     b.kept += b.evaluating;
     const Index workers = alone ? 1 : std::min<Index>(thread_count(), (most + chunk - 1) / chunk);

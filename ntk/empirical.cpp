@@ -13,6 +13,7 @@
 #include "linnet/ntk/question.h"
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 namespace linnet::ntk {
@@ -358,9 +359,9 @@ std::string explain(const Apply& f, const Tree<Shape>& params, const Shape& x, I
     text += fmt::format("  {:<21}{:9.3g} GFLOP\n", name, flops_of(method, structured, jacobian, s, static_cast<double>(n1), static_cast<double>(n2)) / 1e9);
   for (const auto& c : structured.choices) {
     text += fmt::format("  {} {}: ", c.parameter, c.shape);
-    const std::string uses = fmt::format("{} use{}, {} position{}", c.uses, c.uses > 1 ? "s" : "", c.positions, c.positions == 1 ? "" : "s");
+    const std::string uses = fmt::format("{} use{}, {} position{}{}", c.uses, c.uses > 1 ? "s" : "", c.positions, c.positions == 1 ? "" : "s", c.gathered ? ", rows by index" : "");
     if (c.uses == 0) text += "not used\n";
-    else if (c.positions == 0) text += fmt::format("gradient materialized (it has no factors; multiply-adds {:.3g})\n", c.materialized);
+    else if (std::isinf(c.factors)) text += fmt::format("gradient materialized (it has no factors; multiply-adds {:.3g})\n", c.materialized);
     else text += fmt::format("{} ({}; multiply-adds {:.3g} by factors, {:.3g} materialized)\n", c.factored ? "factors" : "gradient materialized", uses, c.factors, c.materialized);
   }
   return text;
@@ -372,7 +373,8 @@ namespace {
 std::string reason(const GramPlan::Choice& c, bool materialized) {
   if (c.uses == 0) return "not used";
   if (materialized) return "gradients: the method";
-  if (c.positions == 0) return "gradients: it has no factors";
+  if (std::isinf(c.factors)) return "gradients: it has no factors";
+  if (c.factored && c.gathered) return fmt::format("factors by index: {:.3g} times fewer operations", c.materialized / c.factors);
   if (c.factors == 0) return "factors: beside a weight they cost nothing";
   return c.factored ? fmt::format("factors: {:.3g} times fewer operations", c.materialized / c.factors) : fmt::format("gradients: {:.3g} times fewer operations", c.factors / c.materialized);
 }
@@ -380,7 +382,7 @@ std::string reason(const GramPlan::Choice& c, bool materialized) {
 template <class T> std::string parameters_table(const GramPlan& plan, bool materialized) {
   std::vector<std::vector<std::string>> rows{{"parameter", "uses", "positions", "by factors", "", "by gradients", "", "taken"}};
   for (const auto& c : plan.choices) {
-    const bool factors = c.positions > 0;
+    const bool factors = c.uses > 0 && !std::isinf(c.factors);
     rows.push_back({fmt::format("{} {}", c.parameter, c.shape), fmt::format("{}", c.uses), factors ? fmt::format("{}", c.positions) : "", factors ? fmt::format("{:.3g} FLOP", 2 * c.factors) : "",
                     factors ? in_bytes(sizeof(T) * c.factor_numbers) : "", c.uses ? fmt::format("{:.3g} FLOP", 2 * c.materialized) : "", c.uses ? in_bytes(sizeof(T) * c.gradient_numbers) : "", reason(c, materialized)});
   }

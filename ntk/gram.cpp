@@ -4,7 +4,7 @@
 #include "linnet/autodiff/ops/families.h"
 
 #include <algorithm>
-#include <limits>
+#include <map>
 #include <optional>
 #include <set>
 
@@ -29,7 +29,14 @@ struct Piece {
   double scale;
   Var left, right;
   Index rows;
+  std::array<Index, 2> one_hot{};  // of left and right, where it is an index
+  Index positions() const { return right.shape()[0]; }
+  Index height() const { return one_hot[0] ? one_hot[0] : left.shape()[1]; }
+  Index width() const { return one_hot[1] ? one_hot[1] : right.shape()[1]; }
+  bool indexed() const { return one_hot[0] || one_hot[1]; }
 };
+// Whether two pieces meet in equal indices alone.
+bool gathered(const Piece& a, const Piece& b) { return (a.one_hot[0] && b.one_hot[0]) || (a.one_hot[1] && b.one_hot[1]); }
 
 // The view behind an instruction that only scales, reshapes or transposes; nothing where the parameter is used.
 std::optional<View> through(const Instruction& c, const Shape& in, View v) {
@@ -96,10 +103,11 @@ Cut cut_transpose(Tape& tape, const Program& map, int n_params, const std::vecto
     if (use == uses.end() || !factored[static_cast<std::size_t>(use->view.param)]) return false;
     Piece piece{use->view.param, use->view.scale, {}, {}, use->view.rows};
     if (const auto factor = map.code[static_cast<std::size_t>(k)].primitive->factor) {
-      auto [left, right] = factor(rule, i, ct);
+      auto [left, right, one_hot] = factor(rule, i, ct);
       if (!right.is_zero()) piece.right = unscaled(right, piece.scale);
-      if (!left.is_zero()) piece.left = unscaled(left, piece.scale);
-      if (piece.rows && !left.is_zero()) std::swap(piece.left, piece.right);
+      if (!left.is_zero()) piece.left = one_hot ? left : unscaled(left, piece.scale);
+      piece.one_hot[0] = one_hot;
+      if (piece.rows && !left.is_zero()) std::swap(piece.left, piece.right), std::swap(piece.one_hot[0], piece.one_hot[1]);
     }
     cut.pieces.push_back(piece);
     return true;
@@ -115,25 +123,38 @@ struct Decision {
   bool traced;
   std::set<int> shared;  // cotangents of weights that stay factored: a bias beside one costs nothing more
 
+  // Pieces with an index on this side: an example has no more rows that are not zero than positions, nor than the table has, and at most all of them meet another's.
+  double of_gathered(const std::vector<const Piece*>& pieces, std::size_t side) const {
+    double positions = 0, table = 0, width = 0;
+    for (const Piece* p : pieces)
+      if (p->one_hot[side]) positions += static_cast<double>(p->positions()), table = static_cast<double>(p->one_hot[side]), width = static_cast<double>(side ? p->height() : p->width());
+    const double blocks = traced ? outputs : outputs * outputs;
+    return (n1 + n2) * outputs * positions * width + n1 * n2 * std::min(positions, table) * (blocks * width + (traced ? 1 : blocks));
+  }
+
   bool decide(const std::vector<const Piece*>& pieces, bool bias, GramPlan::Choice& choice) {
     const double pairs = n1 * n2, o = outputs, blocks = traced ? o : o * o;
     double gradients = 0, factors = 0;
-    choice.factors = std::numeric_limits<double>::infinity();
     bool fit = true, free = true;
     for (const Piece* a : pieces) {
       fit &= !a->right.is_zero() && a->left.is_zero() == bias;
       if (!fit) return false;
       if (bias) fit &= a->rows == pieces[0]->rows;  // a gradient is kept as it lies, and must lie as the others do
-      else fit &= a->left.shape()[1] == pieces[0]->left.shape()[1] && (a->rows == 0 || a->left.shape()[1] == a->rows);
+      else fit &= a->height() == pieces[0]->height() && (a->rows == 0 || a->height() == a->rows);
       if (!fit) return false;
-      const double s = static_cast<double>(a->right.shape()[0]), width = static_cast<double>(a->right.shape()[1]), height = bias ? 0 : static_cast<double>(a->left.shape()[1]);
-      gradients += (n1 + n2) * o * s * height * width;
-      choice.factor_numbers += (n1 + n2) * s * (height + (bias && shared.count(a->right.id()) > 0 ? 0 : o * width));
+      const double s = static_cast<double>(a->positions()), width = static_cast<double>(a->width()), height = bias ? 0 : static_cast<double>(a->height());
+      gradients += (n1 + n2) * o * s * (a->one_hot[0] ? 1 : height) * (a->one_hot[1] ? 1 : width);
+      choice.factor_numbers += (n1 + n2) * s * ((a->one_hot[0] ? 1 : height) + (bias && shared.count(a->right.id()) > 0 ? 0 : o * (a->one_hot[1] ? 1 : width)));
       free &= shared.count(a->right.id()) > 0 || s == 1;
-      for (const Piece* b : pieces)
-        factors += pairs * s * (b->right.is_zero() ? 1 : static_cast<double>(b->right.shape()[0])) * (height + blocks * width + (traced ? 1 : blocks));
+      choice.gathered |= a->indexed();
+      for (const Piece* b : pieces) {
+        if (!b->right.is_zero() && gathered(*a, *b)) continue;
+        const double left = a->one_hot[0] || b->one_hot[0] ? 1 : height, right = a->one_hot[1] || b->one_hot[1] ? 1 : width;  // of a row with a unit vector there is one number to read
+        factors += pairs * s * (b->right.is_zero() ? 1 : static_cast<double>(b->positions())) * (left + blocks * right + (traced ? 1 : blocks));
+      }
     }
-    choice.positions = pieces[0]->right.shape()[0];
+    for (const std::size_t side : {0, 1}) factors += of_gathered(pieces, side);
+    choice.positions = pieces[0]->positions();
     choice.materialized += gradients;
     choice.factors = bias && free ? 0 : factors;
     return choice.factors <= choice.materialized;
@@ -166,7 +187,9 @@ std::vector<char> choose(GramPlan& plan, const Program& map, const std::vector<U
       if (mine.empty() || mine[0]->left.is_zero() != bias) continue;
       GramPlan::Choice& choice = plan.choices[q];
       choice.factored = factored[q] && decision.decide(mine, bias, choice);
-      if (choice.factored) for (const Piece* p : mine) decision.shared.insert(p->right.id());
+      if (choice.factored)
+        for (const Piece* p : mine)
+          if (!p->indexed()) decision.shared.insert(p->right.id());
     }
   for (std::size_t q = 0; q < shapes.size(); ++q) {
     plan.choices[q].parameter = names[q];
@@ -174,6 +197,22 @@ std::vector<char> choose(GramPlan& plan, const Program& map, const std::vector<U
     factored[q] = plan.choices[q].factored;
   }
   return factored;
+}
+
+// Uses with an index on one side, by parameter and side.
+void find_gathered(GramPlan& plan, const std::vector<Piece>& pieces, const std::vector<std::array<int, 2>>& sides) {
+  std::map<std::pair<int, std::size_t>, GramPlan::Gathered> found;
+  for (std::size_t a = 0; a < pieces.size(); ++a)
+    for (const std::size_t side : {0, 1}) {
+      const Piece& p = pieces[a];
+      if (!p.one_hot[side]) continue;
+      GramPlan::Gathered& g = found[{p.param, side}];
+      g.uses.push_back({sides[a][side], sides[a][1 - side]});
+      g.scale.push_back(p.scale);
+      g.table = p.one_hot[side];
+      g.width = plan.values[static_cast<std::size_t>(sides[a][1 - side])].width;
+    }
+  for (auto& [key, g] : found) plan.gathered.push_back(std::move(g));
 }
 
 // Ordered pairs of uses of one parameter; those with the same pair of cotangents share its product.
@@ -184,10 +223,10 @@ void find_terms(GramPlan& plan, const std::vector<Piece>& pieces, const std::vec
   auto one_row = [&](int v) { return plan.values[static_cast<std::size_t>(v)].rows == 1; };
   for (std::size_t a = 0; a < pieces.size(); ++a)
     for (std::size_t b = 0; b < pieces.size(); ++b) {
-      if (pieces[a].param != pieces[b].param) continue;
+      if (pieces[a].param != pieces[b].param || gathered(pieces[a], pieces[b])) continue;
       std::array left{sides[a][0], sides[b][0]}, right{sides[a][1], sides[b][1]};
       if (heavy(left[0]) && heavy(left[1])) std::swap(left, right);
-      const bool plain = light(left[0]) && light(left[1]) && heavy(right[0]) && heavy(right[1]);
+      const bool plain = light(left[0]) && light(left[1]) && heavy(right[0]) && heavy(right[1]) && !pieces[a].indexed() && !pieces[b].indexed();
       auto term = std::find_if(plan.terms.begin(), plan.terms.end(), [&](const GramPlan::Term& t) { return t.a == right[0] && t.b == right[1] && t.plain == plain; });
       if (term == plan.terms.end()) term = plan.terms.insert(term, {{}, {}, right[0], right[1], plain, plain && one_row(right[0]) && one_row(right[1])});
       term->left.push_back(left);
@@ -218,15 +257,19 @@ GramPlan plan_gram(const Apply& f, const Tree<Shape>& params, const Shape& examp
   Tape tape;
   const Cut cut = cut_transpose(tape, *l.map, plan.n_params, uses, factored, out);
   std::vector<Var> outputs;
-  auto value = [&](const Var& v, Index rows, Index width) {
+  auto value = [&](const Var& v, Index rows, Index width, Index one_hot = 0) {
     for (std::size_t i = 0; i < outputs.size(); ++i)
-      if (outputs[i].same_as(v) && plan.values[i].rows == rows) return static_cast<int>(i);
+      if (outputs[i].same_as(v) && plan.values[i].rows == rows && plan.values[i].one_hot == one_hot) return static_cast<int>(i);
     outputs.push_back(v);
-    plan.values.push_back({Varies::nothing, rows, width});
+    plan.values.push_back({Varies::nothing, rows, width, one_hot});
     return static_cast<int>(outputs.size()) - 1;
   };
   std::vector<std::array<int, 2>> sides;  // of each piece
-  for (const Piece& a : cut.pieces) sides.push_back({a.left.is_zero() ? -1 : value(a.left, a.left.shape()[0], a.left.shape()[1]), value(a.right, a.right.shape()[0], a.right.shape()[1])});
+  const auto side = [&](const Var& v, Index one_hot) { return v.is_zero() ? -1 : value(v, v.shape()[0], one_hot ? 1 : v.shape()[1], one_hot); };
+  for (const Piece& a : cut.pieces) {
+    const int left = side(a.left, a.one_hot[0]);
+    sides.push_back({left, side(a.right, a.one_hot[1])});
+  }
   for (std::size_t q = 0; q < factored.size(); ++q)
     if (!factored[q] && !cut.gradients[q].is_zero()) plan.materialized.push_back(value(cut.gradients[q], 1, p[q].shape().size()));
   plan.cut = std::make_shared<const Program>(tape.seal(outputs));
@@ -238,6 +281,7 @@ GramPlan plan_gram(const Apply& f, const Tree<Shape>& params, const Shape& examp
   for (const Residual& r : plan.residuals) in_cut.push_back(r.varies);
   in_cut = varies(*plan.cut, in_cut);
   for (std::size_t i = 0; i < plan.values.size(); ++i) plan.values[i].varies = in_cut[static_cast<std::size_t>(plan.cut->outputs[i])];
+  find_gathered(plan, cut.pieces, sides);
   find_terms(plan, cut.pieces, sides);
 
   plan.sweep_flops = cost(*plan.primal).flops + static_cast<double>(plan.outputs) * cost(*plan.cut).flops;

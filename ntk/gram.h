@@ -11,6 +11,7 @@
 #include "linnet/ntk/residuals.h"
 
 #include <array>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -23,6 +24,7 @@ struct GramPlan {
   struct Value {
     autodiff::Varies varies;
     Index rows, width;
+    Index one_hot = 0;  // not 0: a number is the place of the one in a row of so many zeros, and the width is 1
   };
   // Pairs of uses that share their pair of cotangents a, b: the products of their lefts are added first. A left of -1 is a column of ones.
   struct Term {
@@ -32,14 +34,20 @@ struct GramPlan {
     bool plain;                 // lefts of examples, rights of examples and cotangents: one Hadamard product
     bool packed;                // and one position: packed tiles
   };
+  // A parameter of which rows are gathered: uses with an index on one side, which meet in equal indices alone (gathered.h).
+  struct Gathered {
+    std::vector<std::array<int, 2>> uses;  // the index, and the cotangent [positions, width]
+    std::vector<double> scale;
+    Index table, width;
+  };
   // What the choice of every parameter was made by.
   struct Choice {
     std::string parameter;
     Shape shape;
     int uses = 0;
     Index positions = 0;
-    bool factored = false;
-    double factors = 0, materialized = 0;  // multiply-adds of all pairs
+    bool factored = false, gathered = false;  // gathered: some factor is an index
+    double factors = std::numeric_limits<double>::infinity(), materialized = 0;  // multiply-adds of all pairs; infinite: it has no factors
     double factor_numbers = 0, gradient_numbers = 0;  // in memory, for all examples
   };
 
@@ -51,6 +59,7 @@ struct GramPlan {
   std::vector<Value> values;
   std::vector<int> materialized;  // values that are whole gradients
   std::vector<Term> terms;
+  std::vector<Gathered> gathered;
   std::vector<Choice> choices;
   double sweep_flops = 0, pair_flops = 0;  // of an example, and of a pair of them
 };

@@ -5,6 +5,7 @@
 #include "linnet/autodiff/kernels/parallel.h"
 
 #include <cmath>
+#include <numeric>
 
 namespace linnet::autodiff {
 namespace {
@@ -182,7 +183,16 @@ template <class T> void scatter_eval(const KernelCall<T>& c) {
 }
 constexpr Primitive gather_p{
     .name = "gather", .operands = {linear, fixed}, .joint = true, .infer = gather_shape, .eval = {gather_eval<float>, gather_eval<double>},
-    .transpose = [](const Rule& r, int, Var ct) { return scatter_add(ct, r.in[1], r.attribute<Rows>().count); }, .flops = no_flops};
+    .transpose = [](const Rule& r, int, Var ct) { return scatter_add(ct, r.in[1], r.attribute<Rows>().count); },
+    // Positions are the indices. Looked up in a table of row numbers they are checked where the gather itself is not run, and in its name.
+    .factor = [](const Rule& r, int, Var ct) {
+      const Index n = r.attribute<Rows>().count;
+      if (n == 0) return Factors{};
+      Array<double> numbers({n});
+      std::iota(numbers.begin(), numbers.end(), 0.0);
+      return Factors{gather(ct.tape()->take_in(constant(std::move(numbers))), r.in[1]), reshape(ct, {ct.shape()[0], r.shape[0].size(1, r.shape[0].rank())}), n};
+    },
+    .flops = no_flops};
 constexpr Primitive scatter_p{
     .name = "scatter_add", .operands = {linear, fixed}, .joint = true, .infer = scatter_shape, .eval = {scatter_eval<float>, scatter_eval<double>},
     .transpose = [](const Rule& r, int, Var ct) { return gather(ct, r.in[1]); }, .flops = one_an_operand};

@@ -111,6 +111,78 @@ TEST_CASE("what does not factor, or would cost more by factors, is materialized"
   for (const auto& c : plan_of(mlp(7, {6, 5}, 3), 100, false, Contraction::materialized).choices) CHECK_FALSE(c.factored);
 }
 
+TEST_CASE("a table of which rows are gathered is factored by index, whatever else it is used for") {
+  const auto gathered = [](const std::string& name) { return plan_of(named(name), 10); };
+  const GramPlan large = gathered("rows of a large table");
+  CHECK(choice(large, "E").factored);
+  CHECK(choice(large, "E").gathered);
+  CHECK_FALSE(choice(large, "V").gathered);
+  CHECK(choice(large, "E").positions == 4);
+  CHECK(choice(large, "E").factors == 20 * 2 * 4 * 3 + 100 * 4 * (4 * 3 + 4));  // added up, then four rows of three numbers at most meet, for two outputs with two
+  CHECK(choice(large, "E").factor_numbers == 20 * 4 * (1 + 2 * 3));
+  CHECK(choice(large, "b").factors > 0);  // a row of the table is no product of all of it, beside which a bias would cost nothing
+  REQUIRE(large.gathered.size() == 1);
+  CHECK(large.gathered[0].table == 60);
+  CHECK(large.gathered[0].width == 3);
+  CHECK(plan_of(named("rows of a large table"), 10, false, Contraction::materialized).gathered.empty());
+  CHECK_FALSE(choice(gathered("sum over embeddings"), "E").gathered == choice(gathered("sum over embeddings"), "V").gathered);
+  const GramPlan columns = gathered("columns"), both = gathered("rows and columns"), twice = gathered("gathered twice, scaled"), one = gathered("one cotangent, two indices"), tied = gathered("a large table to embed and to read out");
+  CHECK(columns.gathered.size() == 1);
+  CHECK(columns.gathered[0].table == 50);
+  CHECK(both.gathered.size() == 2);  // rows among themselves, columns among themselves, and one with the other
+  CHECK(both.terms.size() >= 1);
+  CHECK(twice.gathered.size() == 1);
+  CHECK(twice.gathered[0].uses.size() >= 2);
+  CHECK(one.gathered[0].uses.size() == 2);
+  CHECK(one.gathered[0].uses[0][1] == one.gathered[0].uses[1][1]);
+  CHECK(choice(tied, "E").factored);
+  CHECK(choice(tied, "E").uses == 2);
+  CHECK(tied.gathered.size() == 1);
+  const auto crosses = [&](const GramPlan::Term& t) { return !t.plain && tied.values[static_cast<std::size_t>(t.left[0][0])].one_hot + tied.values[static_cast<std::size_t>(t.left[0][1])].one_hot == 23; };
+  CHECK(std::count_if(tied.terms.begin(), tied.terms.end(), crosses) == 2);
+  CHECK(choice(gathered("no positions"), "E").factored);
+  const Network net = named("rows of a large table");
+  const std::string text = ntk::explain(net.f, shapes(net), {1, 4}, 10, 10);
+  CAPTURE(text);
+  CHECK(text.find("  E [60,3]: factors (1 use, 4 positions, rows by index; multiply-adds 6.88e+03 by factors, 7.25e+04 materialized)\n") != std::string::npos);
+  CHECK(ntk::plan_full(net.f, net.params, examples(net, 10, 1)).table.find("factors by index: 10.5 times fewer operations") != std::string::npos);
+}
+
+TEST_CASE_TEMPLATE("an index that is no row is an error where only the derivative looks it up", T, float, double) {
+  const ntk::Apply linear = [](const Tree<Var>& p, const Var& x) { return reshape(gather(p["E"], reshape(x, {x.shape().size()})), {x.shape()[0], 6}); };
+  const Tree<Array<T>> params{{"E", Array<T>({30, 3})}};
+  for (const double wrong : {30., -1., 0.5}) {
+    Array<T> x({5, 2}, T(3));
+    x.data()[5] = static_cast<T>(wrong);  // of the third example
+    x.data()[9] = 4;                      // the first and the last that differs from it are looked at before
+    const std::string text = message<linnet::autodiff::NumericalError>([&] { ntk::full(linear, params, x); });
+    CAPTURE(text);
+    CHECK(text.find("gather: index " + std::string(wrong == 0.5 ? "0.5" : wrong < 0 ? "-1" : "30") + " at position 1 is no row of 0 to 29") != std::string::npos);
+  }
+}
+
+TEST_CASE_TEMPLATE("two large sets share rows by chance: every pair of examples meets in its own", T, float, double) {
+  for (const char* const name : {"rows that repeat", "one row, one output", "a large table to embed and to read out", "one cotangent, two indices"})
+    for (const bool traced : {false, true}) {
+      const Network net = named(name);
+      CAPTURE(net.name);
+      const auto params = as<T>(net.params);
+      const Array<double> x = examples(net, 150, 1), J = jacobian(net, x), kernel = outer(J, J);
+      const Index outputs = J.shape()[0] / 150;
+      const auto rows = as<T>(x.rows(0, 131)), columns = as<T>(x.rows(17, 133));
+      const Array<double> one = block(kernel, 0, 131 * outputs, 0, 131 * outputs), two = block(kernel, 0, 131 * outputs, 17 * outputs, 133 * outputs);
+      if (traced) {
+        CHECK(difference(ntk::traced(net.f, params, rows).matrix(), networks::traced(one, outputs)) <= tolerance<T>());
+        CHECK(difference(ntk::traced(net.f, params, rows, columns).matrix(), networks::traced(two, outputs)) <= tolerance<T>());
+        continue;
+      }
+      const Array<T> k = ntk::full(net.f, params, rows).matrix();
+      CHECK(difference(k, one) <= tolerance<T>());
+      CHECK(symmetric(k));
+      CHECK(difference(ntk::full(net.f, params, rows, columns).matrix(), two) <= tolerance<T>());
+    }
+}
+
 // 5,000 pairs; by factors in + O^2 out + O^2 each (traced O), materialized O^2 in out each and 2 in out for every example.
 TEST_CASE("explain tells what every method costs and how every parameter is treated") {
   const nn::Layer layer = nn::serial({nn::Dense(6, {1.5, 0.1}), nn::Erf(), nn::Dense(2, {1.5, 0.1})});

@@ -250,6 +250,21 @@ TEST_CASE("a plan says which parameters have no factors, and which are not used"
   for (const char* part : {"not used", "gradients: it has no factors", "gradients: "}) CHECK(text.find(part) != std::string::npos);
 }
 
+TEST_CASE("the kernel of a table of 50,000 rows has no room for a gradient of it") {
+  const Network net = network("large table", {12}, {{"E", {50000, 16}}, {"V", {16, 2}}}, [](const Tree<Var>& p, const Var& x) {
+    const Index n = x.shape()[0];
+    return dot(tanh(sum(reshape(gather(p["E"], reshape(x, {12 * n})), {n, 12, 16}), {1})), p["V"]);
+  }, 50000);
+  const auto params = as<float>(net.params);
+  const Array<float> x = as<float>(examples(net, 100, 1));
+  const std::size_t gradient = sizeof(float) * 50000 * 16, allowed = gradient;  // of one output of one example
+  const ntk::KernelPlan plan = ntk::plan_full(net.f, params, x, {.max_memory = allowed});
+  CHECK(plan.fits());
+  CHECK(plan.least < gradient);
+  CHECK(ntk::full(net.f, params, x, {.max_memory = allowed}).matrix() == ntk::full(net.f, params, x).matrix());
+  CHECK_FALSE(ntk::plan_full(net.f, params, x, {.method = Method::jacobian_contraction, .max_memory = 10 * allowed}).fits());
+}
+
 #ifdef LINNET_MEMORY_CHILD
 // Not where a sanitizer keeps memory of its own.
 TEST_CASE("a process takes what the plan states, of 256 MB and more: never 15 % beyond it") {
@@ -274,5 +289,20 @@ TEST_CASE("a process takes what the plan states, of 256 MB and more: never 15 % 
   measure("traced", 0);
   const std::size_t all = measure("gradients", 0);
   CHECK(measure("gradients", all - all / 5) < all);
+}
+
+TEST_CASE("a process takes less for the kernel of a large table than one gradient of it for every example") {
+  FILE* const out = popen((std::string("OMP_NUM_THREADS=2 ") + LINNET_MEMORY_CHILD + " gathered 0").c_str(), "r");
+  REQUIRE(out);
+  std::size_t stated = 0, before = 0, most = 0;
+  const int read = std::fscanf(out, "%zu %zu %zu", &stated, &before, &most);
+  CHECK(pclose(out) == 0);
+  REQUIRE(read == 3);
+  CAPTURE(stated);
+  CAPTURE(before);
+  CAPTURE(most);
+  const double megabyte = 1e6, gradients = 300 * 50000 * 16 * sizeof(float);  // 960 MB
+  CHECK(static_cast<double>(most - before) <= 1.15 * static_cast<double>(stated) + 16 * megabyte);
+  CHECK(static_cast<double>(most - before) <= gradients / 20);
 }
 #endif

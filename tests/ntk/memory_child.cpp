@@ -1,5 +1,5 @@
 // Computes one kernel and prints what its plan states, and what the process took: bytes stated, resident before, and at most. memory.cpp starts it.
-//   memory_child full|traced|gradients MAX_MEMORY
+//   memory_child full|traced|gradients|gathered MAX_MEMORY
 #include "linnet/autodiff/ops.h"
 #include "linnet/ntk/ntk.h"
 
@@ -33,7 +33,22 @@ Array<float> numbers(autodiff::Shape shape) {
 
 Var network(const Tree<Var>& p, const Var& x) { return dot(tanh(dot(x, p["W"])), p["V"]); }
 
+Var embedding(const Tree<Var>& p, const Var& x) {
+  const Index n = x.shape()[0], s = x.shape()[1];
+  return dot(tanh(sum(reshape(gather(p["E"], reshape(x, {n * s})), {n, s, 16}), {1})), p["V"]);
+}
+
 void report(std::size_t stated, std::size_t before) { std::printf("%zu %zu %zu\n", stated, before, of_status("VmHWM:")); }
+
+// 300 examples of 20 rows of a table of 50,000.
+void of_table(const ntk::Options& options) {
+  const Tree<Array<float>> params{{"E", numbers({50000, 16})}, {"V", numbers({16, 2})}};
+  Array<float> x({300, 20});
+  for (Index i = 0; i < x.size(); ++i) x.data()[i] = static_cast<float>(i * 7919 % 50000);
+  const std::size_t stated = ntk::plan_full(embedding, params, x, options).peak, before = of_status("VmRSS:");
+  ntk::full(embedding, params, x, options);
+  report(stated, before);
+}
 
 }  // namespace
 
@@ -48,6 +63,10 @@ int main(int argc, char** argv) {
   const Tree<Array<float>> params{{"W", numbers({in, hidden})}, {"V", numbers({hidden, out})}};
   const Array<float> x = numbers({n, in});
   try {
+    if (what == "gathered") {
+      of_table(options);
+      return 0;
+    }
     const std::size_t stated = traced ? ntk::plan_traced(network, params, x, options).peak : ntk::plan_full(network, params, x, options).peak, before = of_status("VmRSS:");
     if (traced) ntk::traced(network, params, x, options);
     else ntk::full(network, params, x, options);

@@ -114,6 +114,40 @@ inline std::vector<Network> positions() {
   };
 }
 
+// A table of which rows are gathered: its gradient is factored by index, where it has more rows than an example names.
+inline std::vector<Network> gathered() {
+  using namespace linnet::autodiff;
+  using P = const Tree<Var>&;
+  const auto flat = [](const Var& x) { return reshape(x, {x.shape().size()}); };
+  const auto rows = [=](const Var& table, const Var& x, Index width) { return reshape(gather(table, flat(x)), {x.shape()[0], x.shape().size(1, x.shape().rank()), width}); };
+  const auto most_the_same = [](const Var& x) { return where(x > 9.0, 7.0 + zeros_like(x), x); };  // as where padding has a row of its own
+  const auto fixed_rows = [](const Var& table, std::initializer_list<double> index, const Var& x) {
+    return broadcast(gather(table, constant(Array<double>({static_cast<Index>(index.size())}, index))), 0, {x.shape()[0]});
+  };
+  return {
+      network("rows of a large table", {4}, {{"E", {60, 3}}, {"V", {3, 2}}, {"b", {3}}}, [=](P p, Var x) { return dot(mean(tanh(rows(p["E"], x, 3) + p["b"]), {1}), p["V"]); }, 60),
+      network("rows that repeat", {9}, {{"E", {30, 4}}, {"V", {4, 3}}}, [=](P p, Var x) { return dot(tanh(sum(rows(p["E"], most_the_same(x), 4), {1})), p["V"]); }, 30),
+      network("one row, one output", {}, {{"E", {40, 5}}, {"V", {5, 1}}}, [](P p, Var x) { return dot(tanh(gather(p["E"], x)), p["V"]); }, 40),
+      network("rows of numbers, of matrices", {3}, {{"e", {50}}, {"M", {40, 2, 3}}}, [=](P p, Var x) { return sum(tanh(rows(p["e"], x, 1)), {1}) * sum(tanh(reshape(gather(p["M"], flat(x)), {x.shape()[0], 3, 6})), {1}); }, 40),
+      network("no positions", {0}, {{"E", {40, 3}}, {"b", {3}}}, [=](P p, Var x) { return tanh(sum(rows(p["E"], x, 3), {1}) + p["b"]); }, 40),
+      network("a large table to embed and to read out", {3}, {{"E", {23, 4}}, {"W", {4, 4}}},
+              [=](P p, Var x) { return slice(dot(tanh(dot(mean(rows(p["E"], x, 4), {1}), p["W"])), p["E"], {false, true}), 1, 5, 3); }, 23),
+      network("a large table read out at positions", {3}, {{"E", {23, 4}}}, [=](P p, Var x) { return mean(tanh(dot(tanh(rows(p["E"], x, 4)), p["E"], {false, true})), {1, 2}, true); }, 23),
+      network("gathered twice, scaled", {3}, {{"E", {40, 3}}, {"V", {3, 2}}},
+              [=](P p, Var x) { return dot(sum(tanh(rows(p["E"], x, 3)) + rows(-2 * (Var)p["E"], most_the_same(x), 3) * rows(p["E"], x, 3), {1}), p["V"]); }, 40),
+      network("one cotangent, two indices", {3}, {{"E", {40, 3}}, {"V", {3, 2}}}, [=](P p, Var x) { return dot(tanh(sum(rows(p["E"], x, 3) + rows(p["E"], most_the_same(x), 3), {1})), p["V"]); }, 40),
+      network("rows by a constant index", {2}, {{"E", {40, 2}}, {"V", {2, 2}}},
+              [=](P p, Var x) { return dot(tanh(dot(x, dot(p["E"], p["E"], {true, false})) + sum(fixed_rows(p["E"], {3, 39, 3}, x), {1})), p["V"]); }),
+      network("rows by a constant and by the example", {2}, {{"E", {40, 2}}, {"V", {2, 2}}},
+              [=](P p, Var x) { return dot(tanh(sum(fixed_rows(p["E"], {3, 17, 3}, x), {1}) + sum(tanh(rows(p["E"], x, 2)), {1})), p["V"]); }, 40),
+      network("columns", {3}, {{"E", {3, 50}}, {"V", {3, 2}}}, [=](P p, Var x) { return dot(tanh(sum(rows(transpose(p["E"]), x, 3), {1})), p["V"]); }, 50),
+      network("rows and columns", {2}, {{"E", {20, 30}}}, [=](P p, Var x) { return dot(sum(tanh(rows(p["E"], x, 30)), {1}), constant(Array<double>({30, 1}, 0.3))) + mean(sum(tanh(rows(transpose(p["E"]), x, 20)), {1}), {1}, true); }, 20),
+      network("rows, and the table as it is", {4}, {{"E", {40, 3}}, {"V", {3, 2}}}, [=](P p, Var x) { return dot(tanh(dot(tanh(x), slice(p["E"], 0, 0, 4)) + sum(rows(p["E"], x, 3), {1})), p["V"]); }, 40),
+      network("rows, and a product with the table", {40}, {{"E", {40, 3}}, {"V", {3, 2}}},
+              [=](P p, Var x) { return dot(tanh(dot(0.01 * x, p["E"]) + sum(rows(p["E"], slice(x, 1, 0, 2), 3), {1})), p["V"]); }, 40),
+  };
+}
+
 // The edges.
 inline std::vector<Network> edges() {
   using namespace linnet::autodiff;
@@ -147,7 +181,7 @@ inline std::vector<Network> edges() {
 
 inline std::vector<Network> by_hand() {
   std::vector<Network> all;
-  for (auto&& group : {products(), tied(), views(), positions(), edges()})
+  for (auto&& group : {products(), tied(), views(), positions(), gathered(), edges()})
     for (const Network& net : group) all.push_back(net);
   for (Network& net : all)
     if (net.name == "a lone array of parameters") net.params = Draw(5).array({3, 2});
