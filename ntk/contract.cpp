@@ -24,7 +24,7 @@ constexpr Index light_tile = 192;   // examples of a tile of the lefts' products
 // Every value of the plan for one set of examples.
 template <class T> struct Side {
   Index n = 0;
-  std::vector<Buffer<T>> memory;
+  std::vector<Buffer<T>> memory, joined_memory;  // of each value
   std::vector<const T*> value, joined;  // joined: [n, s, o, w], for a traced contraction over several positions
   std::map<int, Packed<T>> tiles;       // of what meets in products of one position
   std::vector<GatheredRows<T>> gathered;  // of each of the plan's
@@ -60,6 +60,7 @@ template <class T> struct Contractor {
   Targets allocate(Side<T>& side, const T* x) const {
     Targets to{std::vector<T*>(plan.values.size(), nullptr), std::vector<T*>(plan.residuals.size(), nullptr)};
     side.value.resize(plan.values.size());
+    side.memory.resize(plan.values.size());
     for (std::size_t i = 0; i < plan.values.size(); ++i) {
       const int source = plan.cut->outputs[i], residual = source - 1;  // inputs of the cut program: the cotangent, then the residuals
       const bool is_residual = source < plan.cut->n_inputs() && residual >= 0;
@@ -68,8 +69,8 @@ template <class T> struct Contractor {
         side.value[i] = input == plan.n_params ? x : params[static_cast<std::size_t>(input)].data;
         continue;
       }
-      side.memory.emplace_back(static_cast<std::size_t>(lanes(plan.values[i].varies, side.n) * plan.values[i].rows * plan.values[i].width));
-      T* const at = side.memory.back().data();
+      side.memory[i].resize(static_cast<std::size_t>(lanes(plan.values[i].varies, side.n) * plan.values[i].rows * plan.values[i].width));
+      T* const at = side.memory[i].data();
       side.value[i] = at;
       if (is_residual && !to.residual[static_cast<std::size_t>(residual)]) to.residual[static_cast<std::size_t>(residual)] = at;
       else to.value[i] = at;
@@ -143,8 +144,8 @@ template <class T> struct Contractor {
     for (std::size_t i = 0; i < side.value.size(); ++i) side.value[i] += first_row(static_cast<int>(i), first - from) * plan.values[i].width;
     side.n = last - first;
     join_positions(side);
-    pack(side);
     gather(side);
+    pack(side);
     return side;
   }
 
@@ -158,8 +159,8 @@ template <class T> struct Contractor {
     for (std::size_t i = 0; i < plan.values.size(); ++i) {
       const Index S = plan.values[i].rows, W = plan.values[i].width;
       if (!joins(static_cast<int>(i))) continue;
-      side.memory.emplace_back(static_cast<std::size_t>(side.n * O * S * W));
-      T* const y = side.memory.back().data();
+      side.joined_memory.emplace_back(static_cast<std::size_t>(side.n * O * S * W));
+      T* const y = side.joined_memory.back().data();
       const T* const v = side.value[i];
       side.joined[i] = y;
       parallel_for(side.n, [&](Index e) {
@@ -169,12 +170,24 @@ template <class T> struct Contractor {
     }
   }
 
+  // Whether a value is read by its packed tiles alone, so that it is let go once it is packed.
+  bool only_packed(int v) const {
+    if (std::count(plan.materialized.begin(), plan.materialized.end(), v)) return false;
+    for (const auto& g : plan.gathered)
+      for (const auto& use : g.uses)
+        if (use[0] == v || use[1] == v) return false;
+    for (const auto& t : plan.terms)
+      if (!t.packed && (t.a == v || t.b == v || std::any_of(t.left.begin(), t.left.end(), [&](const auto& pair) { return pair[0] == v || pair[1] == v; }))) return false;
+    return true;
+  }
+
+  // A value at a time: no more than one is there twice over.
   void pack(Side<T>& side) const {
-    std::vector<std::pair<int, Index>> items;  // value, tile
     auto add = [&](int v, Index outputs, Index height) {  // so many outputs of an example are rows of their own
       if (v < 0 || side.tiles.count(v)) return;
-      const auto& p = side.tiles[v] = Packed<T>(side.n * outputs, value(v).width * (value(v).varies == Varies::both ? O / outputs : 1), height);
-      for (Index i = 0; i < p.tiles(); ++i) items.emplace_back(v, i);
+      auto& p = side.tiles[v] = Packed<T>(side.n * outputs, value(v).width * (value(v).varies == Varies::both ? O / outputs : 1), height);
+      parallel_for(p.tiles(), [&](Index i) { p.pack(of(side, v), i); });
+      if (only_packed(v)) Buffer<T>().swap(side.memory[static_cast<std::size_t>(v)]);
     };
     for (const auto& t : plan.terms) {
       if (!t.packed) continue;
@@ -182,10 +195,6 @@ template <class T> struct Contractor {
       for (const auto& pair : t.left)
         for (const int v : pair) add(v, 1, R > 1 ? light_tile : tile);
     }
-    parallel_for(static_cast<Index>(items.size()), [&](Index k) {
-      const auto [v, i] = items[static_cast<std::size_t>(k)];
-      side.tiles.at(v).pack(side.value[static_cast<std::size_t>(v)], i);
-    });
   }
 
   void gather(Side<T>& side) const {
@@ -444,24 +453,13 @@ template <class T> struct Contractor {
   SideBytes side_bytes(Index n, Index total) const {
     SideBytes b;
     const Index chunk = chunk_size(total), most = std::min(total, padded(n + (n < total && n % chunk ? chunk : 0), chunk));  // a panel may begin and end within a chunk
-    std::vector<double> packed(plan.values.size(), 0);
-    const auto pack = [&](int v, Index outputs, Index height) {
-      if (v < 0) return;
-      const Packed<T> p = Packed<T>::planned(n * outputs, value(v).width * (value(v).varies == Varies::both ? O / outputs : 1), height);
-      packed[static_cast<std::size_t>(v)] = static_cast<double>(p.tiles() * (padded(p.tile, Block<T>::high) + padded(p.tile, Block<T>::wide)) * p.depth);
-    };
-    for (const auto& t : plan.terms) {
-      if (!t.packed) continue;
-      for (const int v : {t.a, t.b}) pack(v, R, tile * R);
-      for (const auto& pair : t.left)
-        for (const int v : pair) pack(v, 1, R > 1 ? light_tile : tile);
-    }
+    std::vector<double> size(plan.values.size(), 0);
     for (std::size_t i = 0; i < plan.values.size(); ++i) {
       const auto [varies, S, W, one_hot] = plan.values[i];
       const int source = plan.cut->outputs[i];
       const bool given = source > 0 && source < plan.cut->n_inputs() && plan.residuals[static_cast<std::size_t>(source - 1)].input >= 0;
-      if (!given) b.evaluating += static_cast<double>(lanes(varies, most) * S * W);
-      b.kept += packed[i] + (joins(static_cast<int>(i)) ? static_cast<double>(n * O * S * W) : 0);
+      if (!given) b.evaluating += size[i] = static_cast<double>(lanes(varies, most) * S * W);
+      if (joins(static_cast<int>(i))) b.kept += static_cast<double>(n * O * S * W);
     }
     for (const auto& g : plan.gathered) {
       Index positions = 0;
@@ -471,9 +469,26 @@ template <class T> struct Contractor {
     b.kept += b.evaluating;
     const Index workers = alone ? 1 : std::min<Index>(thread_count(), (most + chunk - 1) / chunk);
     b.evaluating += static_cast<double>(chunk * O * O) + static_cast<double>(workers) * worker_size(chunk);
+    add_packing(b, n, std::move(size));
     b.kept *= sizeof(T);
     b.evaluating *= sizeof(T);
     return b;
+  }
+  void add_packing(SideBytes& b, Index n, std::vector<double> size) const {  // as pack() goes, a value at a time
+    std::vector<char> done(plan.values.size(), 0);
+    const auto pack = [&](int v, Index outputs, Index height) {
+      if (v < 0 || std::exchange(done[static_cast<std::size_t>(v)], 1)) return;
+      const Packed<T> p = Packed<T>::planned(n * outputs, value(v).width * (value(v).varies == Varies::both ? O / outputs : 1), height);
+      b.kept += static_cast<double>(p.tiles() * (padded(p.tile, Block<T>::high) + padded(p.tile, Block<T>::wide)) * p.depth);
+      b.evaluating = std::max(b.evaluating, b.kept);
+      if (only_packed(v)) b.kept -= size[static_cast<std::size_t>(v)];
+    };
+    for (const auto& t : plan.terms) {
+      if (!t.packed) continue;
+      for (const int v : {t.a, t.b}) pack(v, R, tile * R);
+      for (const auto& pair : t.left)
+        for (const int v : pair) pack(v, 1, R > 1 ? light_tile : tile);
+    }
   }
   double worker_size(Index m) const {
     std::vector<Varies> primal(static_cast<std::size_t>(plan.n_params), Varies::nothing), cut{Varies::both};
