@@ -6,6 +6,7 @@
 
 #include "linnet/nn/layer.h"
 #include "linnet/ntk/empirical.h"
+#include "linnet/ntk/plan.h"
 
 #include <fmt/format.h>
 
@@ -85,13 +86,14 @@ template <Scalar T> void benchmark(const Options& o) {
   }
   const Seconds best = fastest(o.repeat, kernel), plain = plain_product<T>(5);
   const double gflop = operations(o).all() / 1e9, peak = peak_memory_mb();
+  const ntk::KernelPlan plan = o.layout == "full" ? ntk::plan_full(f, params, x, options) : ntk::plan_traced(f, params, x, options);
   auto rate = [](double flop, double seconds) { return flop > 0 ? fmt::format("{:.1f}", flop / seconds / 1e9) : std::string("null"); };
   const int threads = autodiff::thread_count();
   fmt::print(R"({{"bench":"ntk","network":"{}","n":{},"inputs":{},"width":{},"depth":{},"outputs":{},"layout":"{}","method":"{}","dtype":"{}","threads":{},)", o.network, o.n, o.inputs, o.width, o.depth, o.outputs, o.layout,
              o.method, o.dtype, threads);
-  fmt::print(R"("cold_s":{:.5f},"best_s":{:.5f},"cpu_s":{:.5f},"gflop":{},"gflop_per_s":{},"gflop_per_cpu_s":{},"product_gflop_per_s":{},"product_gflop_per_cpu_s":{},"peak_mb":{:.0f},"theta_00":{:.6g}}})""\n",
+  fmt::print(R"("cold_s":{:.5f},"best_s":{:.5f},"cpu_s":{:.5f},"gflop":{},"gflop_per_s":{},"gflop_per_cpu_s":{},"product_gflop_per_s":{},"product_gflop_per_cpu_s":{},"peak_mb":{:.0f},"planned_mb":{:.0f},"result_mb":{:.0f},"theta_00":{:.6g}}})""\n",
              cold.wall, best.wall, best.processor, gflop > 0 ? fmt::format("{:.3f}", gflop) : "null", rate(1e9 * gflop, best.wall), rate(1e9 * gflop, best.processor), rate(plain_product_flop, plain.wall),
-             rate(plain_product_flop, plain.processor), peak, some / (o.repeat + 2));
+             rate(plain_product_flop, plain.processor), peak, static_cast<double>(plan.peak) / (1 << 20), static_cast<double>(plan.result) / (1 << 20), some / (o.repeat + 2));
 }
 
 // Seconds of the traced kernel for 128, 256, ... 4096 examples as those of its two parts, the sweep over examples and the pairs of them, each at one rate: the
