@@ -326,6 +326,28 @@ TEST_CASE("a kernel of every output at once, traced kernels and new examples ans
   CHECK(flow(2).predict(Array<double>(Shape{0, 3})).shape() == Shape{0, 3});
 }
 
+TEST_CASE("targets of another shape, and kernels computed in float, are trained on as well") {
+  const Case c = network_case(7, 3, 37);
+  Array<double> classes(Shape{7});
+  for (Index i = 0; i < 7; ++i) classes.data()[i] = static_cast<double>((i * i + 3 * i) % 3);
+  const Loss of_classes([](const Var& f, const Var& y) {  // the logarithm that belongs to each class, by its place in the flat outputs
+    const Index n = f.shape()[0], k = f.shape()[1];
+    Array<double> first(Shape{n});
+    for (Index i = 0; i < n; ++i) first.data()[i] = static_cast<double>(i * k);
+    return mean(logsumexp(f)) - mean(gather(reshape(f, {n * k}), y + linnet::autodiff::constant(first)));
+  });
+  const auto by_class = gradient_flow(network, c.params, c.x, classes, of_classes), by_one_hot = gradient_flow(network, c.params, c.x, c.y, Loss::softmax_cross_entropy());
+  for (const double t : {1.0, 100.0}) {
+    CHECK(difference(by_class(t).train(), by_one_hot(t).train()) < 1e-7);
+    CHECK(by_class(t).loss() == doctest::Approx(by_one_hot(t).loss()).epsilon(1e-6));
+  }
+  const auto params = map([](const Array<double>& a) { return cast<float>(a); }, c.params);
+  const auto kernel = linnet::ntk::full(network, params, cast<float>(c.x));
+  const auto f0 = linnet::autodiff::compile(network, params, cast<float>(c.x))(params, cast<float>(c.x));
+  const auto narrow = gradient_flow(kernel, f0, cast<float>(c.y), Loss::softmax_cross_entropy());
+  for (const double t : {1.0, 100.0, 1e5}) CHECK(difference(cast<double>(narrow(t).train()), by_one_hot(t).train()) < 1e-4);
+}
+
 TEST_CASE("a loss that is not convex, or mixes examples, is integrated by explicit steps where others would be stiff") {
   const Case c = network_case(6, 1, 33);
   const Loss wavy([](const Var& f, const Var& y) { return mean(0.5 * square(f - y) + 0.4 * sin(3.0 * f)); }, "wavy");

@@ -31,6 +31,9 @@ TEST_CASE_TEMPLATE("weights and predictions have the same bits for any number of
     all.push_back(steps.predict(steps.points(x_new), std::vector<double>{1, 1000}));
     const auto moved = steps(1000).weights();
     for (const Array<T>* leaf : moved.leaves()) all.push_back(*leaf);
+    const auto any_loss = predict::gradient_flow(f, params, x, y, predict::Loss::huber(0.5), {.rtol = 1e-5, .atol = 1e-5});
+    all.push_back(any_loss(2e4).train());
+    CHECK(any_loss.state().method == predict::Stepping::exprb43);
     for (const double t : {1.0, 1e4, std::numeric_limits<double>::infinity()}) {
       const auto at = flow(t);
       all.push_back(at.train());
