@@ -107,6 +107,7 @@ Integration start_of(const Law& law, const LossOptions& o, Index size) {
   if ((o.start->method == Stepping::descent) != law.steps() || (came != 0 && came != size) || (came == 0 && o.start->t != 0))
     fail<StructureError>("{}: the state to start from has {} numbers and {}; this training has {} and {}; go on by what made it, with the same options", law.name(), came,
                          o.start->method == Stepping::descent ? "counts steps" : "is of a flow", size, law.steps() ? "counts steps" : "is a flow");
+  if (o.start->method == Stepping::exprb43 && law.motion == Motion::momentum_flow) fail<StructureError>("{}: the state to start from takes steps of exprb43, which are not for momentum; go on by what made it", law.name());
   for (const double v : o.start->values)
     if (!std::isfinite(v)) fail<NumericalError>("{}: the state to start from has {}; every value must be finite", law.name(), v);
   if (!(o.start->t >= 0 && o.start->h >= 0 && std::isfinite(o.start->t) && std::isfinite(o.start->h)))

@@ -326,6 +326,21 @@ TEST_CASE("a kernel of every output at once, traced kernels and new examples ans
   CHECK(flow(2).predict(Array<double>(Shape{0, 3})).shape() == Shape{0, 3});
 }
 
+TEST_CASE("both methods of steps have one answer, and where nothing is stiff the exponential one gives way") {
+  const Case c = network_case(9, 3, 41);
+  for (const Loss& loss : {Loss::softmax_cross_entropy(), Loss::logistic()}) {
+    const auto explicit_steps = gradient_flow(network, c.params, c.x, c.y, loss, {.rtol = 1e-10, .atol = 1e-10});
+    const auto exponential = gradient_flow(network, c.params, c.x, c.y, loss, {.rtol = 1e-10, .atol = 1e-10, .start = Integration{.method = Stepping::exprb43}});
+    exponential(1e-6);
+    CHECK(exponential.state().method == Stepping::exprb43);
+    for (const double t : {.3, 5.0, 40.0}) CHECK(difference(exponential(t).train(), explicit_steps(t).train()) < 1e-8);
+    CHECK(exponential.state().method == Stepping::dopri5);
+    CHECK(exponential.state().switches == 1);
+  }
+  CHECK_THROWS_WITH_AS(momentum_flow(network, c.params, c.x, c.y, Loss::squared(), {.start = Integration{.method = Stepping::exprb43}}),
+                       "momentum_flow: the state to start from takes steps of exprb43, which are not for momentum; go on by what made it", StructureError);
+}
+
 TEST_CASE("targets of another shape, and kernels computed in float, are trained on as well") {
   const Case c = network_case(7, 3, 37);
   Array<double> classes(Shape{7});
