@@ -2,6 +2,9 @@
 #include "linnet/predict/dynamics.h"
 
 #include "linnet/autodiff/finite.h"
+#include "linnet/autodiff/kernels/decompositions.h"
+#include "linnet/autodiff/kernels/gemm.h"
+#include "linnet/ntk/memory.h"
 #include "linnet/predict/spectral.h"
 
 #include <algorithm>
@@ -15,63 +18,187 @@ using autodiff::fail;
 using autodiff::NumericalError;
 using autodiff::Shape;
 using autodiff::ShapeError;
+using autodiff::StructureError;
 
-Dynamics::Dynamics(Spectrum spectrum, const Array<double>& residual, const Law& law, const Array<double>& pull) : spectrum_(std::move(spectrum)), law_(law) {
+// What there is instead of a spectrum, until there is one.
+struct Dynamics::Products {
+  Krylov krylov;
+  Array<double> residual, pull;
+  Sources sources;
+  std::optional<Dynamics> spectral = {};
+  struct Limit {
+    Array<double> coefficients, change;  // [n, 1, k]
+    Bounds bounds;
+  };
+  std::optional<Limit> limit = {};  // t = infinity by Cholesky's factor
+  bool limit_tried = false;
+
+  const Limit* at_infinity(const Law& law, std::span<const double> times);
+  Array<double> coefficients(const Law& law, std::span<const double> times) {
+    const Limit* known = at_infinity(law, times);
+    return known ? known->coefficients : krylov.coefficients(times);
+  }
+  Array<double> change(const Law& law, std::span<const double> times) {
+    const Limit* known = at_infinity(law, times);
+    return known ? known->change : krylov.change(times);
+  }
+};
+
+// (K + k) c = -(f0 - y) - (s - 1) A theta0, once, where the kernel is in memory and not singular.
+const Dynamics::Products::Limit* Dynamics::Products::at_infinity(const Law& law, std::span<const double> times) {
+  if (!sources.automatic || !sources.kernel || times.size() != 1 || !std::isinf(times[0])) return nullptr;
+  if (limit_tried) return limit ? &*limit : nullptr;
+  limit_tried = true;
+  const Index n = sources.n, k = residual.size() / n;
+  const double rows = static_cast<double>(residual.size()), shift = law.shift(rows);
+  Array<double> factor = *sources.kernel;
+  for (Index i = 0; i < n; ++i) factor.data()[i * n + i] += shift;
+  const double largest = max_abs(factor);
+  if (autodiff::cholesky(n, factor.data(), factor.data()) != n) return nullptr;
+  double pivot = largest;
+  for (Index i = 0; i < n; ++i) pivot = std::min(pivot, std::pow(factor.data()[i * n + i], 2));
+  if (pivot <= 1e3 * null_tolerance(n, largest, std::numeric_limits<double>::epsilon())) return nullptr;
+  Array<double> drive = residual;
+  if (law.weight_decay > 0) drive = drive + predict::shrink(law, rows, times[0]) * pull;
+  Array<double> c = -1.0 * drive;
+  autodiff::triangular_solve(false, n, k, factor.data(), c.data(), c.data());
+  autodiff::triangular_solve(true, n, k, factor.data(), c.data(), c.data());
+  Array<double> left = drive + shift * c;
+  autodiff::gemm(false, false, n, k, n, sources.kernel->data(), c.data(), left.data(), true);
+  const Array<double> change = -1.0 * (residual + shift * c);  // K c + (s - 1) A theta0
+  Limit found{c.reshaped(Shape{n, 1, k}), change.reshaped(Shape{n, 1, k}), {.outputs = norm(left)}};
+  if (!(found.bounds.outputs <= 1e-10 * norm(drive))) return nullptr;
+  found.bounds.weights_rigorous = shift > 0;
+  found.bounds.weights = found.bounds.weights_estimate = found.bounds.outputs / (shift > 0 ? 2 * std::sqrt(shift) : std::sqrt(pivot));
+  found.bounds.rounding = found.bounds.outputs;
+  limit.emplace(std::move(found));
+  return &*limit;
+}
+
+Dynamics::Dynamics(Spectrum spectrum, const Array<double>& residual, const Law& law, const Array<double>& pull) : n_(spectrum.size()), spectrum_(std::move(spectrum)), law_(law) {
   const char* name = law.name();
   law.check();
   if (residual.size() == 0) fail<ShapeError>("{}: there is nothing to train on: f0 - y is {}", name, residual.shape());
   check_finite(name, "f0 - y", residual);
-  check_semidefinite(name, spectrum_.lambda_min(), spectrum_.lambda_max(), spectrum_.size(), spectrum_.tolerance(), law.ridge);
-  modes_ = spectrum_.to_modes(residual);
+  check_semidefinite(name, spectrum_->lambda_min(), spectrum_->lambda_max(), spectrum_->size(), spectrum_->tolerance(), law.ridge);
+  modes_ = spectrum_->to_modes(residual);
   shift_ = law.shift(rows());
   if (law.weight_decay == 0) return;
   if (pull.shape() != residual.shape()) fail<ShapeError>("{}: weights decay, so A theta0 must have the shape {} of f0 - y, got {}", name, residual.shape(), pull.shape());
   check_finite(name, "A theta0", pull);
-  pull_ = spectrum_.to_modes(pull);
+  pull_ = spectrum_->to_modes(pull);
 }
 
-bool Dynamics::keeps(Index i) const { return std::abs(spectrum_.values().data()[i] + shift_) > spectrum_.tolerance(); }
+Dynamics::Dynamics(Krylov krylov, const Array<double>& residual, const Law& law, const Array<double>& pull, Sources sources)
+    : n_(sources.n), modes_(residual), pull_(pull), law_(law), products_(std::make_shared<Products>(Products{std::move(krylov), residual, pull, std::move(sources)})) {
+  shift_ = law.shift(rows());
+}
+
+const Dynamics& Dynamics::need_spectrum(const char* operation) const {
+  Products& p = *products_;
+  if (!p.spectral) {
+    if (!p.sources.decompose || !p.sources.automatic)
+      fail<StructureError>("{}: these dynamics know the kernel by products alone; take Solver::decomposition, where N = {} rows are not too many, or ntk::largest_eigenvalues", operation, modes_.size());
+    p.spectral.emplace(p.sources.decompose(), p.residual, law_, p.pull);
+    p.sources.why = fmt::format("{} wants the spectrum", operation);
+  }
+  return *p.spectral;
+}
+
+// After 20, 40, 80, … products there is a prediction of how many a time needs: of more than N / 4 a decomposition is the shorter way.
+const Dynamics* Dynamics::by_spectrum(std::span<const double> times) const {
+  if (!products_) return nullptr;
+  Products& p = *products_;
+  if (p.spectral) return &*p.spectral;
+  if (!p.sources.automatic || !p.sources.kernel || p.at_infinity(law_, times)) return nullptr;
+  for (const double t : times) {
+    for (Index most = 20; !p.krylov.advance(t, most); most *= 2) {
+      const double predicted = p.krylov.products_predicted(t);
+      if (4 * predicted <= static_cast<double>(n_) && 4 * most <= n_) continue;
+      p.spectral.emplace(p.sources.decompose(), p.residual, law_, p.pull);
+      p.sources.why = fmt::format("t = {:.6g} would need some {:.0f} products, and the kernel has {} rows", t, predicted, n_);
+      return &*p.spectral;
+    }
+  }
+  return nullptr;
+}
+
+Bounds Dynamics::bounds(double t) const {
+  check_times("bounds", std::span(&t, 1));
+  if (const Dynamics* other = by_spectrum(std::span(&t, 1))) return other->bounds(t);
+  if (products_) {
+    const Products::Limit* known = products_->at_infinity(law_, std::span(&t, 1));
+    return known ? known->bounds : products_->krylov.bounds(t);
+  }
+  // A decomposition is that of a kernel that differs by rounding, which is at most the tolerance; measured answers differ by less than ten epsilon times the condition.
+  const double reach = law_.motion == Motion::gradient_flow ? law_.rate * t / rows() * spectrum_->lambda_max() : condition();
+  Bounds b;
+  const Array<double> answer = change(t);
+  b.rounding = b.outputs = 10 * std::numeric_limits<double>::epsilon() * std::max(1.0, std::min(reach, condition())) * norm(answer);
+  double least = std::numeric_limits<double>::infinity();
+  for (Index i = 0; i < spectrum_->size(); ++i)
+    if (keeps(i)) least = std::min(least, std::abs(spectrum_->values().data()[i] + shift_));
+  b.weights = b.weights_estimate = std::isfinite(least) ? b.outputs / std::sqrt(least) : 0;
+  b.outputs_rigorous = b.weights_rigorous = false;
+  return b;
+}
+
+std::string Dynamics::explain() const {
+  if (!products_) return fmt::format("decomposition of a kernel of {} rows", n_);
+  const Products& p = *products_;
+  if (p.spectral) return fmt::format("decomposition of a kernel of {} rows: {}", n_, p.sources.why);
+  return fmt::format("products with a kernel of {} rows: {}; {} so far, a basis of {}{}", n_, p.sources.why, p.krylov.products(), ntk::in_bytes(static_cast<double>(p.krylov.bytes())),
+                     p.limit ? "; t = infinity by Cholesky's factor" : "");
+}
+
+bool Dynamics::keeps(Index i) const {
+  if (products_) return need_spectrum("keeps").keeps(i);
+  return std::abs(spectrum_->values().data()[i] + shift_) > spectrum_->tolerance();
+}
 
 double Dynamics::eigenvalue(Index i) const {
-  const double lambda = spectrum_.values().data()[i];
-  return lambda < 0 && -lambda <= spectrum_.tolerance() ? 0 : lambda;
+  const double lambda = spectrum_->values().data()[i];
+  return lambda < 0 && -lambda <= spectrum_->tolerance() ? 0 : lambda;
 }
 
+const Spectrum& Dynamics::spectrum() const { return products_ ? *need_spectrum("spectrum").spectrum_ : *spectrum_; }
+
 Index Dynamics::rank() const {
+  if (products_) return need_spectrum("rank").rank();
   Index kept = 0;
-  for (Index i = 0; i < spectrum_.size(); ++i) kept += keeps(i);
+  for (Index i = 0; i < spectrum_->size(); ++i) kept += keeps(i);
   return kept * columns();
 }
 
 double Dynamics::condition() const {
+  if (products_) return products_->sources.automatic ? need_spectrum("condition").condition() : products_->krylov.condition();
   double smallest = std::numeric_limits<double>::infinity(), largest = 0;
-  for (Index i = 0; i < spectrum_.size(); ++i)
+  for (Index i = 0; i < spectrum_->size(); ++i)
     if (keeps(i)) {
-      const double size = std::abs(spectrum_.values().data()[i] + shift_);
+      const double size = std::abs(spectrum_->values().data()[i] + shift_);
       smallest = std::min(smallest, size);
       largest = std::max(largest, size);
     }
   return largest == 0 ? 1 : largest / smallest;
 }
 
-double Dynamics::max_rate() const {
-  const double largest = spectrum_.lambda_max() + shift_;
-  return largest > 0 ? law_.edge() * rows() / largest : std::numeric_limits<double>::infinity();
+double Dynamics::lambda_max() const {
+  if (!products_) return spectrum_->lambda_max();
+  return products_->spectral ? products_->spectral->lambda_max() : products_->krylov.lambda_max();
 }
+
+double Dynamics::max_rate() const { return law_.max_rate(lambda_max(), rows()); }
 
 void Dynamics::check_times(const char* operation, std::span<const double> times) const {
   for (const double t : times) {
     law_.check_time(operation, t);
-    if (std::isinf(t) && law_.rate >= max_rate())
-      fail<NumericalError>("{}: the steps do not converge, so there is no t = infinity: the rate is {:.6g}, and steps converge below {:.6g}, the largest rate for "
-                           "lambda_max = {:.6g} and N = {}; lower the rate, or ask for a finite number of steps",
-                           law_.name(), law_.rate, max_rate(), spectrum_.lambda_max(), modes_.size());
+    if (std::isinf(t) && law_.steps()) law_.check_limit(lambda_max(), modes_.size(), t);
   }
 }
 
 // factors(lambda, t) gives two numbers, which multiply the modes of the residual and of the pull; of the modes that are kept. [n, times, columns].
 template <class F> Array<double> Dynamics::in_modes(std::span<const double> times, F&& factors) const {
-  const Index n = spectrum_.size(), width = columns(), count = static_cast<Index>(times.size());
+  const Index n = spectrum_->size(), width = columns(), count = static_cast<Index>(times.size());
   Array<double> result(Shape{n, count * width});
   for (Index i = 0; i < n; ++i) {
     if (!keeps(i)) continue;
@@ -88,8 +215,8 @@ template <class F> Array<double> Dynamics::in_modes(std::span<const double> time
 }
 
 Array<double> Dynamics::checked(const char* operation, std::span<const double> times, Array<double> answer) const {
-  const Index n = spectrum_.size(), count = static_cast<Index>(times.size());
-  if (count > 0) answer = spectrum_.from_modes(answer);
+  const Index n = spectrum_->size(), count = static_cast<Index>(times.size());
+  if (count > 0) answer = spectrum_->from_modes(answer);
   answer = std::move(answer).reshaped(Shape{n, count, columns()});
   const Index bad = autodiff::first_not_finite<double>(answer.values());
   if (bad < 0) return answer;
@@ -97,18 +224,22 @@ Array<double> Dynamics::checked(const char* operation, std::span<const double> t
   if (law_.rate > max_rate())
     fail<NumericalError>("{}: after {:.6g} steps of {} with rate {:.6g} the answer overflows: steps converge below {:.6g}, the largest rate for lambda_max = {:.6g} and N = {}; "
                          "lower the rate, or ask for fewer steps",
-                         operation, t, law_.name(), law_.rate, max_rate(), spectrum_.lambda_max(), modes_.size());
+                         operation, t, law_.name(), law_.rate, max_rate(), spectrum_->lambda_max(), modes_.size());
   const Index row = bad / (count * columns()), column = bad % columns();
-  fail<NumericalError>("{}: the answer at t = {:.6g} with lambda_max = {:.6g} has {} at {}; every value must be finite", operation, t, spectrum_.lambda_max(), answer.data()[bad],
+  fail<NumericalError>("{}: the answer at t = {:.6g} with lambda_max = {:.6g} has {} at {}; every value must be finite", operation, t, spectrum_->lambda_max(), answer.data()[bad],
                        autodiff::position(row * columns() + column, modes_.shape()));
 }
 
 Array<double> Dynamics::coefficients(std::span<const double> times) const {
+  if (const Dynamics* other = by_spectrum(times)) return other->coefficients(times);
+  if (products_) return products_->coefficients(law_, times);
   check_times("coefficients", times);
   return checked("coefficients", times, in_modes(times, [](const Response& r) { return std::pair(r.coefficient, r.pull_coefficient); }));
 }
 
 Array<double> Dynamics::change(std::span<const double> times) const {
+  if (const Dynamics* other = by_spectrum(times)) return other->change(times);
+  if (products_) return products_->change(law_, times);
   check_times("train", times);
   return checked("train", times, in_modes(times, [](const Response& r) { return std::pair(r.change, r.pull_change); }));
 }
@@ -125,9 +256,14 @@ double Dynamics::shrink(double t) const {
 
 double Dynamics::loss(double t) const {
   check_times("loss", std::span(&t, 1));
+  if (const Dynamics* other = by_spectrum(std::span(&t, 1))) return other->loss(t);
+  if (products_) {
+    const Array<double> left = change(t) + products_->residual;
+    return dot(left, left) / (2 * rows());
+  }
   const Index width = columns();
   Array<double> squares = modes_;
-  for (Index i = 0; i < spectrum_.size(); ++i) {
+  for (Index i = 0; i < spectrum_->size(); ++i) {
     const Response r = keeps(i) ? response(law_, eigenvalue(i), rows(), t) : Response{};
     for (Index j = i * width; j < (i + 1) * width; ++j) {
       const double mode = modes_.data()[j], pull = pull_.size() > 0 ? pull_.data()[j] : 0;

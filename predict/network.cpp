@@ -99,6 +99,12 @@ Array<double> Network::kernel(const Array<double>& x_new) const { return ntk::fu
 Array<double> Network::diagonal(const Array<double>& x_new) const { return ntk::diagonal(apply_, point_, x_new, options_); }
 ntk::Operator<double> Network::derivative(const Array<double>& x_new) const { return {apply_, point_, x_new, options_}; }
 
+Array<double> Network::diagonal(const Array<double>& x_new) const { return ntk::diagonal(apply_, point_, x_new, options_); }
+
+ntk::Operator<float> Network::narrow() const {
+  return ntk::Operator<float>(apply_, map([](const Array<double>& a) { return autodiff::cast<float>(a); }, point_), autodiff::cast<float>(x_), options_);
+}
+
 Array<double> Network::value(const Array<double>& x_new) const {
   const Index n = x_new.shape()[0], chunk = options_.independent ? 256 : std::max<Index>(n, 1);  // the number is a constant of the build
   std::optional<Array<double>> result;

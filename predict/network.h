@@ -33,6 +33,9 @@ class Network {
   Array<double> diagonal(const Array<double>& x_new) const;  // of the kernel of x_new with itself, [n, outputs]
   ntk::Operator<double> derivative(const Array<double>& x_new) const;
   Array<double> value(const Array<double>& x_new) const;   // f(theta0, x_new), a few examples at a time where they are independent
+  Array<double> diagonal(const Array<double>& x_new) const;  // of the kernel of x_new with itself, of the shape of f there
+  Array<double> product(const Array<double>& v) const { return derivative_(v.reshaped(f0().shape())); }  // A P A^T v
+  ntk::Operator<float> narrow() const;                     // the same products in float
   Array<double> pull() const;                             // A theta0, of the shape of f0: of the weights that are trained, where weights decay
   Array<double> pull(const Array<double>& x_new) const;
 

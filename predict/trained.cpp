@@ -4,11 +4,13 @@
 
 #include "linnet/autodiff/kernels/gemm.h"
 #include "linnet/autodiff/finite.h"
+#include "linnet/ntk/memory.h"
 #include "linnet/predict/network.h"
+#include "linnet/predict/spectral.h"
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
+#include <limits>
 
 namespace linnet::predict {
 
@@ -63,7 +65,7 @@ template <Scalar T> struct Training<T>::State {
   Array<double> f0;  // [n, …]
   Dynamics dynamics;
   bool traced = false;  // the kernel acts on examples, and on outputs alike
-  std::optional<Network> network;
+  std::shared_ptr<const Network> network;
 
   Shape outputs_of(Index examples) const { return f0.shape().with(0, examples); }
   Index outputs() const { return f0.size() / f0.shape()[0]; }
@@ -90,7 +92,7 @@ template <Scalar T> struct Training<T>::State {
   }
 
   void check(const Points& at) const {
-    const Index n = dynamics.spectrum().size(), rows = at.kernel.shape().rank() > 0 ? at.kernel.shape()[0] : 0;
+    const Index n = dynamics.size(), rows = at.kernel.shape().rank() > 0 ? at.kernel.shape()[0] : 0;
     if (at.kernel.shape().rank() != 2 || at.kernel.shape()[1] != n)
       fail<ShapeError>("predict: the kernel of test and training examples is {}, its columns must be the {} rows of the kernel trained on", at.kernel.shape(), n);
     if (at.f0.shape().rank() != f0.shape().rank() || at.f0.shape() != outputs_of(at.f0.shape()[0]) || at.f0.size() != rows * (f0.size() / n))
@@ -147,14 +149,16 @@ struct Setup {
   double relative_ridge;
   const Rates& rates;
   const ntk::Options& kernel;
+  Solver solver;
+  const KrylovOptions& krylov;
 };
 
 Setup setup(Motion motion, const FlowOptions& o) {
-  return {{.motion = motion, .rate = o.rate, .ridge = o.ridge, .weight_decay = o.weight_decay}, o.relative_ridge, o.rates, o.kernel};
+  return {{.motion = motion, .rate = o.rate, .ridge = o.ridge, .weight_decay = o.weight_decay}, o.relative_ridge, o.rates, o.kernel, o.solver, o.krylov};
 }
 Setup setup(Motion motion, const MomentumOptions& o) {
   if (motion == Motion::momentum_flow && o.nesterov) fail<StructureError>("momentum_flow: Nesterov's steps have no flow of their own; for small rates they become the heavy ball's, without nesterov");
-  return {{.motion = motion, .rate = o.rate, .ridge = o.ridge, .weight_decay = o.weight_decay, .momentum = o.momentum, .nesterov = o.nesterov}, o.relative_ridge, o.rates, o.kernel};
+  return {{.motion = motion, .rate = o.rate, .ridge = o.ridge, .weight_decay = o.weight_decay, .momentum = o.momentum, .nesterov = o.nesterov}, o.relative_ridge, o.rates, o.kernel, o.solver, o.krylov};
 }
 
 void check_law(Setup& s) {
@@ -169,9 +173,75 @@ Array<double> residual(const Array<double>& f0, const Array<double>& y, bool tra
   return (f0 - y).reshaped(traced ? Shape{n, f0.size() / n} : Shape{f0.size()});
 }
 
+// Up to so many rows a decomposition takes a fraction of a second, and knows the rank besides; up to so many the kernel is worth having where nobody gave it.
+constexpr Index decomposed_rows = 1000, assembled_rows = 5000;
+
 Dynamics dynamics_of(Setup& s, Spectrum spectrum, const Array<double>& f0, const Array<double>& y, bool traced, const Array<double>& pull = {}) {
   s.law.ridge += s.relative_ridge * spectrum.mean_diagonal();
   return Dynamics(std::move(spectrum), residual(f0, y, traced), s.law, pull);
+}
+
+std::size_t basis_memory(const Setup& s) { return s.krylov.max_memory ? s.krylov.max_memory : ntk::memory_limit(s.kernel) / 2; }
+
+// Of a kernel in memory: by a decomposition or by products, or by products until they are too many.
+template <Scalar T> Dynamics dynamics_of(Setup& s, const Array<T>& kernel, const Array<double>& f0, const Array<double>& y, bool traced, const Array<double>& pull = {}) {
+  const Index n = kernel.shape().rank() > 0 ? kernel.shape()[0] : 0;
+  if (s.solver == Solver::decomposition || (s.solver == Solver::automatic && n <= decomposed_rows)) return dynamics_of(s, Spectrum(kernel), f0, y, traced, pull);
+  const auto matrix = std::make_shared<const Array<double>>(checked_kernel(s.law.name(), kernel));
+  double trace = 0;
+  for (Index i = 0; i < n; ++i) trace += matrix->data()[i * n + i];
+  s.law.ridge += s.relative_ridge * trace / static_cast<double>(n);
+  const ntk::Symmetric<double> products(Shape{n}, [matrix, n](const Array<double>& v) {
+    Array<double> z = Array<double>::uninitialized(Shape{n});
+    autodiff::gemm(false, false, n, 1, n, matrix->data(), v.data(), z.data());
+    return z;
+  });
+  KrylovOptions options = s.krylov;
+  options.max_memory = basis_memory(s);
+  const Array<double> e = residual(f0, y, traced);
+  Krylov krylov(products, e, s.law, pull, options, null_tolerance(n, 1, static_cast<double>(std::numeric_limits<T>::epsilon())), 0, s.kernel.progress);
+  Dynamics::Sources sources{.n = n, .automatic = s.solver == Solver::automatic};
+  sources.why = sources.automatic ? fmt::format("a decomposition is taken at once up to {} rows, and beyond where more than N / 4 products would be needed", decomposed_rows) : "Solver::krylov";
+  if (sources.automatic) {  // of float kernels as they came, since their epsilon decides what is zero
+    if constexpr (std::is_same_v<T, double>) sources.decompose = [matrix] { return Spectrum(*matrix); };
+    else sources.decompose = [kept = std::make_shared<const Array<T>>(kernel)] { return Spectrum(*kept); };
+  }
+  if (sources.automatic && n <= assembled_rows) sources.kernel = matrix;
+  return Dynamics(std::move(krylov), e, s.law, pull, std::move(sources));
+}
+
+// How wrong a product in float is, relative to the largest eigenvalue: one of a vector that is mostly its eigenvector's, in both widths.
+double noise_of(const Network& network, const ntk::Operator<float>& narrow, const Array<double>& e) {
+  const double length = norm(e);
+  if (length == 0) return 0;
+  const Array<double> first = network.product((1 / length) * e);
+  if (norm(first) == 0) return 0;
+  const Array<double> v = (1 / norm(first)) * first, exact = network.product(v);
+  const Array<double> wrong = cast<double>(narrow(cast<float>(v))) - exact;
+  return 4 * norm(wrong) / norm(exact);
+}
+
+// Of a network without its kernel. Products are in the type the network was given in, if the tolerance can be had so: in float 1e-5 and more.
+template <Scalar T> Dynamics products_of(Setup& s, const std::shared_ptr<const Network>& network, const Array<double>& f0, const Array<double>& y, const Array<double>& pull) {
+  const Index n = f0.size();
+  if (s.relative_ridge > 0) s.law.ridge += s.relative_ridge * autodiff::fixed_sum(network->diagonal(network->x()).data(), n) / static_cast<double>(n);
+  KrylovOptions options = s.krylov;
+  options.max_memory = basis_memory(s);
+  const Array<double> e = residual(f0, y, false);
+  Dynamics::Sources sources{.n = n, .automatic = s.solver == Solver::automatic};
+  sources.why = sources.automatic ? fmt::format("a kernel is assembled up to {} rows", assembled_rows) : "Solver::krylov";
+  sources.decompose = [network] { return Spectrum(network->kernel()); };
+  if (std::is_same_v<T, float> && options.tolerance >= 1e-5) {
+    const ntk::Operator<float> narrow = network->narrow();
+    const double noise = noise_of(*network, narrow, f0 - y);
+    const double null = std::max(10 * noise, null_tolerance(n, 1, std::numeric_limits<double>::epsilon()));
+    const Shape shape = f0.shape();
+    const ntk::Symmetric<float> products(Shape{n}, [narrow, shape, n](const Array<float>& v) { return narrow(v.reshaped(shape)).reshaped(Shape{n}); });
+    sources.why += fmt::format(", in float, since the tolerance is {:.3g}", options.tolerance);
+    return Dynamics(Krylov(products, e, s.law, pull, options, null, noise, s.kernel.progress), e, s.law, pull, std::move(sources));
+  }
+  const ntk::Symmetric<double> products(Shape{n}, [network, n](const Array<double>& v) { return network->product(v).reshaped(Shape{n}); });
+  return Dynamics(Krylov(products, e, s.law, pull, options, 0, 0, s.kernel.progress), e, s.law, pull, std::move(sources));
 }
 
 template <Scalar T> Training<T> trained(std::type_identity_t<typename Training<T>::State> state) {
@@ -185,12 +255,14 @@ template <Scalar T> Training<T> train(Setup s, const ntk::Apply& f, const Tree<A
   check_finite(name, "params", params);
   check_finite(name, "x", x);
   const bool decays = s.law.weight_decay > 0;
-  Network network(name, f, widened(params), cast<double>(x), s.rates, s.kernel, decays);
-  const Array<double> f0 = network.f0(), target = cast<double>(y);
+  const auto network = std::make_shared<const Network>(name, f, widened(params), cast<double>(x), s.rates, s.kernel, decays);
+  const Array<double> f0 = network->f0(), target = cast<double>(y);
   check_same_rows(name, f0, target);
   check_examples(name, "f(params, x)", f0);
-  Dynamics dynamics = dynamics_of(s, Spectrum(network.kernel()), f0, target, false, decays ? network.pull().reshaped(Shape{f0.size()}) : Array<double>());
-  return trained<T>({f0, std::move(dynamics), false, std::move(network)});
+  const Array<double> pull = decays ? network->pull().reshaped(Shape{f0.size()}) : Array<double>();
+  const bool matrix = s.solver == Solver::decomposition || (s.solver == Solver::automatic && f0.size() <= assembled_rows);
+  Dynamics dynamics = matrix ? dynamics_of(s, network->kernel(), f0, target, false, pull) : products_of<T>(s, network, f0, target, pull);
+  return trained<T>({f0, std::move(dynamics), false, network});
 }
 
 template <Scalar T> void check_kernel_only(Setup& s, const Array<T>& f0, const Array<T>& y) {
@@ -209,7 +281,7 @@ template <Scalar T> Training<T> train(Setup s, const ntk::FullKernel<T>& kernel,
   if (f0.shape()[0] != kernel.rows() || f0.size() != kernel.rows() * kernel.outputs())
     fail<ShapeError>("{}: f0 and y are {}, the kernel is of {} examples with {} outputs each", s.law.name(), f0.shape(), kernel.rows(), kernel.outputs());
   const Array<double> start = cast<double>(f0);
-  return trained<T>({start, dynamics_of(s, Spectrum(kernel.matrix()), start, cast<double>(y), false), false, std::nullopt});
+  return trained<T>({start, dynamics_of(s, kernel.matrix(), start, cast<double>(y), false), false, nullptr});
 }
 
 template <Scalar T> Training<T> train(Setup s, const TraceApproximation<T>& kernel, const Array<T>& f0, const Array<T>& y) {
@@ -219,7 +291,7 @@ template <Scalar T> Training<T> train(Setup s, const TraceApproximation<T>& kern
     fail<ShapeError>("{}: f0 and y are {}, the traced kernel is {} with {} outputs for each example; it must be of the training examples with themselves", s.law.name(),
                      f0.shape(), shape, kernel.outputs);
   const Array<double> start = cast<double>(f0);
-  return trained<T>({start, dynamics_of(s, Spectrum(kernel.kernel), start, cast<double>(y), true), true, std::nullopt});
+  return trained<T>({start, dynamics_of(s, kernel.kernel, start, cast<double>(y), true), true, nullptr});
 }
 
 }  // namespace
@@ -245,6 +317,7 @@ template <Scalar T> Points Training<T>::points(const Array<T>& x_new) const { re
 template <Scalar T> Index Training<T>::rows() const { return state_->f0.size(); }
 template <Scalar T> double Training<T>::max_rate() const { return state_->dynamics.max_rate(); }
 template <Scalar T> const Dynamics& Training<T>::dynamics() const { return state_->dynamics; }
+template <Scalar T> std::string Training<T>::explain() const { return state_->dynamics.explain(); }
 
 template <Scalar T> Array<double> Training<T>::coefficients(std::span<const double> times) const {
   return times_first(state_->dynamics.coefficients(times)).reshaped(state_->f0.shape().inserted(0, std::array{static_cast<Index>(times.size())}));
@@ -308,11 +381,17 @@ template <Scalar T> Array<T> Trained<T>::linearized(const Array<T>& x_new) const
   return answer<T>("linearized", t_, state_->network->linearized(x, c, state_->dynamics.shrink(t_)));
 }
 
+template <Scalar T> Bounds Trained<T>::bounds() const { return state_->dynamics.bounds(t_); }
+template <Scalar T> Array<double> Trained<T>::bounds(const Array<T>& x_new) const {
+  const Array<double> x = state_->checked("bounds", x_new);
+  if (x.size() == 0) return Array<double>(state_->outputs_of(x.shape()[0]));
+  return bounds().points(state_->network->diagonal(x)).reshaped(state_->outputs_of(x.shape()[0]));
+}
 template <Scalar T> double Trained<T>::loss() const { return state_->dynamics.loss(t_); }
 template <Scalar T> Array<double> Trained<T>::coefficients() const { return state_->dynamics.coefficients(t_).reshaped(state_->f0.shape()); }
 template <Scalar T> Index Trained<T>::rank() const { return state_->dynamics.rank(); }
 template <Scalar T> double Trained<T>::condition() const { return state_->dynamics.condition(); }
-template <Scalar T> double Trained<T>::lambda_max() const { return state_->dynamics.spectrum().lambda_max(); }
+template <Scalar T> double Trained<T>::lambda_max() const { return state_->dynamics.lambda_max(); }
 template <Scalar T> double Trained<T>::shrink() const { return state_->dynamics.shrink(t_); }
 template <Scalar T> const Network& Trained<T>::network(const char* operation) const { return state_->need_network(operation); }
 

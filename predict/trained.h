@@ -4,6 +4,7 @@
 //   auto at = flow(1000);                                                     // any t >= 0, infinity included
 //   at.train();  at.predict(x_new);                                           // in function space:  f0 + K(., x) c(t)
 //   at.weights();  at.linearized(x_new);                                      // in weight space:    theta0 + A^T c(t), and the network linearized there
+//   at.bounds();                                                              // how wrong they may be, where products took the place of a decomposition
 //   auto sgd = predict::gradient_descent(apply, params, x, y, {.rate = 0.1, .rates = {{"dense", predict::rate(0)}}});   // steps; a layer frozen
 //
 // What is trained is the linearization at params, for which this is exact: the loss is |f - y|^2 / (2 N) over all N = examples times outputs, t counts
@@ -34,6 +35,8 @@ struct FlowOptions {
   double weight_decay = 0;    // w: the loss has w |theta|^2 / 2 besides. Only of a network
   Rates rates = {};           // only of a network
   ntk::Options kernel = {};   // how the kernel is computed where it is: method, memory, progress
+  Solver solver = Solver::automatic;
+  KrylovOptions krylov = {};  // where products with the kernel are the solver
 };
 using DescentOptions = FlowOptions;  // the rate is that of a step
 
@@ -44,6 +47,8 @@ struct MomentumOptions {
   double ridge = 0, relative_ridge = 0, weight_decay = 0;  // as above, in the gradient that drives the velocity
   Rates rates = {};
   ntk::Options kernel = {};
+  Solver solver = Solver::automatic;
+  KrylovOptions krylov = {};
 };
 
 // One kernel for every output, which are trained alike and alone. The mean over outputs of the traced kernel: of several outputs of a finite network an
@@ -78,9 +83,12 @@ template <Scalar T> class Trained {
   Tree<Array<T>> weights() const;                    // one vjp
   Array<T> linearized(const Array<T>& x_new) const;  // f(theta0, x_new) + A(x_new) (theta(t) - theta0): one jvp
 
+  // How wrong train() and weights() may be, as lengths; and, of a network, every output at x_new: [n2, outputs], by its kernel's diagonal there.
+  Bounds bounds() const;
+  Array<double> bounds(const Array<T>& x_new) const;
   double loss() const;                 // |train() - y|^2 / (2 N): without the parts of ridge and weight decay
   Array<double> coefficients() const;  // c(t), of the shape of y
-  Index rank() const;                  // of the N rows, those that are trained: eigenvalues that are not zero
+  Index rank() const;                  // of the N rows, those that are trained: eigenvalues that are not zero. StructureError of Solver::krylov
   double condition() const;
   double lambda_max() const;
   double shrink() const;                              // s(t) - 1
@@ -106,6 +114,7 @@ template <Scalar T> class Training {
   Index rows() const;                          // N
   double max_rate() const;                     // the rate below which steps converge; infinity of flows
   const Dynamics& dynamics() const;            // its law, spectrum, rank and condition
+  std::string explain() const;                 // which solver, and why
 
   // Many times in one product, [times, …]; and weights at each.
   Array<double> coefficients(std::span<const double> times) const;
