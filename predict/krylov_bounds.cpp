@@ -115,12 +115,14 @@ Ritz::Answer Ritz::least_residual(double& residual) const {
   return a;
 }
 
-// Flows without inertia, their limits, which are those of every law, and steps of at most 1 / largest eigenvalue.
+// Flows without inertia, their limits, which are those of every law, and steps of at most 1 / largest eigenvalue, once that is found.
 bool Ritz::one_sign() const {
   if (law_.motion == Motion::gradient_flow) return true;
   if (law_.motion != Motion::gradient_descent || size() == 0) return false;
   const double step = law_.rate / rows_;
-  double most = largest() + steps_.beside.back() * std::abs(last(size() - 1));
+  const double error = steps_.beside.back() * std::abs(last(size() - 1));
+  if (error > .01 * largest()) return false;
+  double most = largest() + error;
   for (const double d : steps_.diagonal) most = std::max(most, d);
   return step * (most + shift_) <= 1;
 }
