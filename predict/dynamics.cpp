@@ -94,6 +94,19 @@ Dynamics::Dynamics(Krylov krylov, const Array<double>& residual, const Law& law,
   shift_ = law.shift(rows());
 }
 
+Dynamics Dynamics::with_ridge(double ridge) const {
+  Dynamics other(*this);
+  other.law_.ridge = ridge;
+  other.law_.check();
+  other.shift_ = other.law_.shift(rows());
+  if (!products_) check_semidefinite(law_.name(), spectrum_->lambda_min(), spectrum_->lambda_max(), n_, spectrum_->tolerance(), ridge);
+  else {
+    other.products_ = std::make_shared<Products>(Products{products_->krylov.with_ridge(ridge), products_->residual, products_->pull, products_->sources});
+    if (products_->spectral) other.products_->spectral.emplace(products_->spectral->with_ridge(ridge));
+  }
+  return other;
+}
+
 const Dynamics& Dynamics::need_spectrum(const char* operation) const {
   Products& p = *products_;
   if (!p.spectral) {

@@ -30,6 +30,9 @@ class Dynamics {
   };
   Dynamics(Krylov krylov, const Array<double>& residual, const Law& law, const Array<double>& pull, Sources sources);
 
+  // The same with another ridge: the decomposition, or the basis of products, serves both. NumericalError as above.
+  Dynamics with_ridge(double ridge) const;
+
   // All of them NumericalError unless t >= 0 (infinity allowed where the motion converges), and where the answer overflows.
   Array<double> coefficients(double t) const;  // c(t), of the shape of residual
   Array<double> change(double t) const;        // K c(t) + (s(t) - 1) A theta0: of the outputs on the training rows

@@ -27,18 +27,18 @@ namespace {
 
 // One right side: its basis, in either type, and what is known of it as far as it goes.
 struct Chain {
-  std::variant<Basis<float>, Basis<double>> basis;
+  std::shared_ptr<std::variant<Basis<float>, Basis<double>>> basis;  // other ridges share it
   Part part;
   Index column;  // of the residual
   std::optional<Ritz> ritz = {};
 
-  double start() const { return std::visit([](const auto& b) { return b.start(); }, basis); }
-  Index products() const { return std::visit([](const auto& b) { return b.products(); }, basis); }
-  bool complete() const { return std::visit([](const auto& b) { return b.complete(); }, basis); }
-  std::size_t bytes() const { return std::visit([](const auto& b) { return b.bytes(); }, basis); }
-  std::size_t bytes_of(Index vectors) const { return std::visit([&](const auto& b) { return b.bytes_of(vectors); }, basis); }
-  void extend() { std::visit([](auto& b) { b.extend(); }, basis); }
-  Array<double> combine(const Array<double>& weights) const { return std::visit([&](const auto& b) { return b.combine(weights); }, basis); }
+  double start() const { return std::visit([](const auto& b) { return b.start(); }, *basis); }
+  Index products() const { return std::visit([](const auto& b) { return b.products(); }, *basis); }
+  bool complete() const { return std::visit([](const auto& b) { return b.complete(); }, *basis); }
+  std::size_t bytes() const { return std::visit([](const auto& b) { return b.bytes(); }, *basis); }
+  std::size_t bytes_of(Index vectors) const { return std::visit([&](const auto& b) { return b.bytes_of(vectors); }, *basis); }
+  void extend() { std::visit([](auto& b) { b.extend(); }, *basis); }
+  Array<double> combine(const Array<double>& weights) const { return std::visit([&](const auto& b) { return b.combine(weights); }, *basis); }
 
   // All but the last product, which tells the bounds of the others more than it would add.
   Steps steps(Index m) const {
@@ -48,7 +48,7 @@ struct Chain {
           if (m < b.products()) s.next_diagonal = b.diagonal()[static_cast<std::size_t>(m)], s.next_beside = b.beside()[static_cast<std::size_t>(m)];
           return s;
         },
-        basis);
+        *basis);
   }
   Index size() const { return complete() ? products() : std::max<Index>(products() - 1, 0); }
 };
@@ -83,12 +83,13 @@ struct Krylov::State {
   // Two products at least, or the whole space.
   void begin(Chain& c) const {
     while (c.products() < 2 && !c.complete()) c.extend();
-    if (!c.ritz) solve(c);
+    if (!c.ritz || c.ritz->size() != c.size()) solve(c);
   }
+  // To the tolerance, or to a hundredth of what rounding may do: that bound is generous, and going below it costs a few products.
   bool enough(const Chain& c, double t) const {
     const Errors e = c.ritz->errors(c.part, t);
     const double change = std::isinf(t) ? std::min(e.change, c.start()) : e.change;
-    return e.outputs <= std::max(options.tolerance * change, e.outputs_rounding) && std::min(e.weights, e.weights_estimate) <= std::max(options.tolerance * e.moved, e.weights_rounding);
+    return e.outputs <= std::max(options.tolerance * change, e.outputs_rounding / 100) && std::min(e.weights, e.weights_estimate) <= std::max(options.tolerance * e.moved, e.weights_rounding / 100);
   }
   bool enough(const Chain& c, std::span<const double> times) const {
     return c.complete() || std::all_of(times.begin(), times.end(), [&](double t) { return enough(c, t); });
@@ -189,11 +190,12 @@ Krylov::Krylov(ntk::Symmetric<T> kernel, const Array<double>& residual, const La
   s->noise = noise > 0 ? noise : std::numeric_limits<double>::epsilon();
   s->options = options;
   s->progress = std::move(progress);
-  for (Index j = 0; j < s->columns; ++j) s->chains.push_back({Basis<T>(name, kernel, column_of(residual, j, s->columns), noise), Part::residual, j});
+  const auto basis_of = [&](const Array<double>& start) { return std::make_shared<std::variant<Basis<float>, Basis<double>>>(Basis<T>(name, kernel, start, noise)); };
+  for (Index j = 0; j < s->columns; ++j) s->chains.push_back({basis_of(column_of(residual, j, s->columns)), Part::residual, j});
   if (law.weight_decay > 0) {
     if (pull.shape() != residual.shape()) fail<ShapeError>("{}: weights decay, so A theta0 must have the shape {} of f0 - y, got {}", name, residual.shape(), pull.shape());
     check_finite(name, "A theta0", pull);
-    for (Index j = 0; j < s->columns; ++j) s->chains.push_back({Basis<T>(name, kernel, column_of(pull, j, s->columns), noise), Part::pull, j});
+    for (Index j = 0; j < s->columns; ++j) s->chains.push_back({basis_of(column_of(pull, j, s->columns)), Part::pull, j});
   }
   std::size_t limit = options.max_memory;
   if (limit == 0) {
@@ -208,6 +210,15 @@ Krylov::Krylov(ntk::Symmetric<T> kernel, const Array<double>& residual, const La
 }
 template Krylov::Krylov(ntk::Symmetric<float>, const Array<double>&, const Law&, const Array<double>&, const KrylovOptions&, double, double, autodiff::ProgressFunction);
 template Krylov::Krylov(ntk::Symmetric<double>, const Array<double>&, const Law&, const Array<double>&, const KrylovOptions&, double, double, autodiff::ProgressFunction);
+
+Krylov Krylov::with_ridge(double ridge) const {
+  Krylov other(*this);
+  other.state_ = std::make_shared<State>(*state_);
+  other.state_->law.ridge = ridge;
+  other.state_->law.check();
+  for (Chain& c : other.state_->chains) c.ritz.reset();
+  return other;
+}
 
 Array<double> Krylov::coefficients(std::span<const double> times) { return state_->answer("coefficients", times, &Ritz::Answer::coefficients); }
 Array<double> Krylov::change(std::span<const double> times) { return state_->answer("train", times, &Ritz::Answer::change); }

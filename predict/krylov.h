@@ -51,6 +51,9 @@ class Krylov {
   Array<double> change(std::span<const double> times);
   Bounds bounds(double t);
 
+  // The same with another ridge and the same basis, which both continue.
+  Krylov with_ridge(double ridge) const;
+
   double lambda_max();                // of Ritz values: from below
   double condition();                 // the same, from below
   Index products() const;

@@ -313,6 +313,11 @@ template <Scalar T> Trained<T> Training<T>::operator()(double t) const {
   return Trained<T>(state_, t);
 }
 
+template <Scalar T> Training<T> Training<T>::with_ridge(double ridge) const {
+  State other = *state_;
+  other.dynamics = state_->dynamics.with_ridge(ridge);
+  return Training<T>(std::make_shared<const State>(std::move(other)));
+}
 template <Scalar T> Points Training<T>::points(const Array<T>& x_new) const { return state_->points(state_->checked("points", x_new)); }
 template <Scalar T> Index Training<T>::rows() const { return state_->f0.size(); }
 template <Scalar T> double Training<T>::max_rate() const { return state_->dynamics.max_rate(); }

@@ -110,6 +110,7 @@ template <Scalar T> class Training {
   // NumericalError unless t >= 0, and a whole number where it counts steps; infinity where steps diverge. Finite numbers of steps that diverge are answered
   // as they are, until they overflow: max_rate() says beforehand.
   Trained<T> operator()(double t) const;
+  Training with_ridge(double ridge) const;     // the same with this ridge: no second kernel, decomposition or basis
   Points points(const Array<T>& x_new) const;  // as Trained::predict needs them; only of a network
   Index rows() const;                          // N
   double max_rate() const;                     // the rate below which steps converge; infinity of flows

@@ -175,6 +175,21 @@ TEST_CASE("where nobody said, small kernels are decomposed, larger ones multipli
   CHECK(ridge.explain().find("Cholesky") != std::string::npos);
 }
 
+TEST_CASE("another ridge needs no other decomposition and no other basis") {
+  const Case c = network_case(60, 1, 13);
+  for (const Solver solver : {Solver::decomposition, Solver::krylov}) {
+    const auto flow = gradient_flow(network, c.params, c.x, c.y, {.solver = solver});
+    flow(100).train();
+    const Index before = flow(100).bounds().products;
+    const auto ridged = flow.with_ridge(1e-2), own = gradient_flow(network, c.params, c.x, c.y, {.ridge = 1e-2, .solver = solver});
+    for (const double t : {1., 100., infinity}) CHECK(difference(ridged(t).weights()["W3"], own(t).weights()["W3"]) < 1e-6);
+    const Index with = ridged(infinity).bounds().products;
+    if (solver == Solver::krylov) CHECK(with < before + own(infinity).bounds().products);
+    CHECK(difference(flow(100).train(), gradient_flow(network, c.params, c.x, c.y)(100).train()) < 1e-7);
+    CHECK_THROWS_WITH_AS(flow.with_ridge(-1), "gradient_flow: the ridge must be finite and not negative, got -1", NumericalError);
+  }
+}
+
 TEST_CASE("a kernel traced over outputs is multiplied with every column") {
   const Case c = network_case(30, 3, 10);
   const auto traced = approximate_by_trace(linnet::ntk::traced(network, c.params, c.x));
