@@ -116,6 +116,11 @@ template <Scalar T> Examples<T> prepare(const ExampleProgram& program, bool all_
   e.variance = std::move(values[program.statistics.size()]);
   if (program.with_ntk) e.ntk = std::move(values.back());
   for (std::size_t k = 0; k < program.statistics.size(); ++k) {
+    if (program.statistics[k].error) {
+      for (const double v : values[k]) e.error = std::max(e.error, v);
+      e.statistics.emplace_back();
+      continue;
+    }
     Column<T> c{sizes[k], Buffer<T>(static_cast<std::size_t>(padded * sizes[k]), T(0)), {}};
     if (std::is_same_v<T, float> && program.statistics[k].split) c.low = c.high;
     split(values[k], program.statistics[k].split, c);

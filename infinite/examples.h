@@ -25,6 +25,7 @@ template <Scalar T> struct Examples {
   bool all_places = false;            // whether pairs of places are told apart
   const T* x = nullptr;
   std::vector<double> inverse_norm;   // of every place: 1 / |x|, 0 of 0
+  double error = 0;                   // the largest part of a variance that a series lacks
   std::vector<double> variance, ntk;  // of the network's output; the ntk where the program has it
   std::vector<Column<T>> statistics;  // those of the program
   ntk::Packed<T> packed;              // where there are no places

@@ -60,6 +60,7 @@ template <Scalar T> class Assembly {
       : q_(q), program_(program), rows_(rows), columns_(columns), tile_(rows.tile), pairs_(trace_pairs(q.network, program, tile_, std::is_same_v<T, float>, q.wanted)) {
     varies_ = {Varies::examples};
     for (const auto& s : program.statistics) {
+      if (s.error) continue;
       varies_.insert(varies_.end(), {Varies::examples, Varies::nothing});
       if (s.split && std::is_same_v<T, float>) varies_.insert(varies_.end(), {Varies::examples, Varies::nothing});
     }
@@ -96,6 +97,7 @@ template <Scalar T> class Assembly {
     input_gaps(rows_, i, columns_, j, !q_.columns, s1, s2, w.products, w.gaps.data());
     std::vector<const T*> in{w.gaps.data()};
     for (std::size_t k = 0; k < program_.statistics.size(); ++k) {
+      if (program_.statistics[k].error) continue;
       const Column<T>&r = rows_.statistics[k], &c = columns_.statistics[k];
       in.insert(in.end(), {r.at(i * tile_), c.at(j * tile_)});
       if (!r.low.empty()) in.insert(in.end(), {r.low.data() + i * tile_ * r.size, c.low.data() + j * tile_ * c.size});
@@ -163,7 +165,7 @@ template <Scalar T> ExampleProgram program_of(const char* operation, const Netwo
   return program;
 }
 
-template <Scalar T> std::vector<Array<T>> assemble(const Question<T>& q) {
+template <Scalar T> Kernels<T> assemble(const Question<T>& q) {
   check_examples(q.operation, q.columns ? "rows" : "x", q.rows);
   if (q.columns) {
     check_examples(q.operation, "columns", *q.columns);
@@ -174,33 +176,41 @@ template <Scalar T> std::vector<Array<T>> assemble(const Question<T>& q) {
   const bool all = q.network.all_places[0];
   const Index places = x.shape().size(1, x.shape().rank() - 1), tile = tile_of(all ? places * places : places);
   const Examples<T> rows = prepare(program, all, x, q.columns ? "rows" : "x", tile);
-  if (!q.columns) return Assembly<T>(q, program, rows, rows).run();
-  const Array<T> y = arranged(q.network, *q.columns);
-  const Examples<T> columns = prepare(program, all, y, "columns", tile);
-  return Assembly<T>(q, program, rows, columns).run();
+  Kernels<T> answer;
+  answer.lacking = rows.error;
+  std::vector<Array<T>> kernels;
+  if (!q.columns) {
+    kernels = Assembly<T>(q, program, rows, rows).run();
+  } else {
+    const Array<T> y = arranged(q.network, *q.columns);
+    const Examples<T> columns = prepare(program, all, y, "columns", tile);
+    answer.lacking = std::max(answer.lacking, columns.error);
+    kernels = Assembly<T>(q, program, rows, columns).run();
+  }
+  if (q.wanted != Wanted::ntk) answer.nngp = std::move(kernels.front());
+  if (q.wanted != Wanted::nngp) answer.ntk = std::move(kernels.back());
+  return answer;
 }
 
 }  // namespace
 
 template <Scalar T> Array<T> Kernel::nngp(const Array<T>& x, const Options& options) const {
-  return std::move(assemble<T>({"infinite::nngp", state_->network, x, nullptr, Wanted::nngp, options})[0]);
+  return assemble<T>({"infinite::nngp", state_->network, x, nullptr, Wanted::nngp, options}).nngp;
 }
 template <Scalar T> Array<T> Kernel::nngp(const Array<T>& rows, const Array<T>& columns, const Options& options) const {
-  return std::move(assemble<T>({"infinite::nngp", state_->network, rows, &columns, Wanted::nngp, options})[0]);
+  return assemble<T>({"infinite::nngp", state_->network, rows, &columns, Wanted::nngp, options}).nngp;
 }
 template <Scalar T> Array<T> Kernel::ntk(const Array<T>& x, const Options& options) const {
-  return std::move(assemble<T>({"infinite::ntk", state_->network, x, nullptr, Wanted::ntk, options})[0]);
+  return assemble<T>({"infinite::ntk", state_->network, x, nullptr, Wanted::ntk, options}).ntk;
 }
 template <Scalar T> Array<T> Kernel::ntk(const Array<T>& rows, const Array<T>& columns, const Options& options) const {
-  return std::move(assemble<T>({"infinite::ntk", state_->network, rows, &columns, Wanted::ntk, options})[0]);
+  return assemble<T>({"infinite::ntk", state_->network, rows, &columns, Wanted::ntk, options}).ntk;
 }
 template <Scalar T> Kernels<T> Kernel::both(const Array<T>& x, const Options& options) const {
-  std::vector<Array<T>> all = assemble<T>({"infinite::both", state_->network, x, nullptr, Wanted::both, options});
-  return {std::move(all[0]), std::move(all[1])};
+  return assemble<T>({"infinite::both", state_->network, x, nullptr, Wanted::both, options});
 }
 template <Scalar T> Kernels<T> Kernel::both(const Array<T>& rows, const Array<T>& columns, const Options& options) const {
-  std::vector<Array<T>> all = assemble<T>({"infinite::both", state_->network, rows, &columns, Wanted::both, options});
-  return {std::move(all[0]), std::move(all[1])};
+  return assemble<T>({"infinite::both", state_->network, rows, &columns, Wanted::both, options});
 }
 template <Scalar T> Array<T> Kernel::variances(const Array<T>& x) const {
   check_examples("infinite::variances", "x", x);

@@ -2,9 +2,9 @@
 // and its neural tangent kernel (arXiv 1806.07572), of one output; outputs are independent and have the same.
 //
 //   const auto k = infinite::kernel(network);                                       // refuses layers and orders of layers that have no such limit, and says why
-//   const auto [nngp, ntk] = k.both(x);                                             // [n, n], symmetric in bits; of two sets k.both(x_new, x): [n_new, n]
-//   auto flow = predict::gradient_flow(predict::TraceApproximation<double>{ntk, outputs}, f0, y);    // exact of these kernels
-//   auto ensemble = predict::gradient_flow_ensemble(predict::EnsembleKernels<double>{nngp, ntk}, y);
+//   const auto train = k.both(x);                                                   // train.nngp, train.ntk [n, n], symmetric in bits; of two sets k.both(x_new, x): [n_new, n]
+//   auto flow = predict::gradient_flow(predict::TraceApproximation<double>{train.ntk, outputs}, f0, y);    // exact of these kernels
+//   auto ensemble = predict::gradient_flow_ensemble(predict::EnsembleKernels<double>{train.nngp, train.ntk}, y);
 //
 // docs/infinite.md has the layers with their formulas. Dropout counts as outside of training, where it does nothing.
 #pragma once
@@ -26,6 +26,9 @@ struct Options {
 // [n, n] of one set of examples, or [rows, columns] of two.
 template <Scalar T> struct Kernels {
   Array<T> nngp, ntk;
+  // Activations without a closed form are followed by a series, which is the kernel of a function near them: this part of a variance it lacks, at most, of any example
+  // behind any of them. 0 where there is a closed form everywhere. A kink anywhere but at 0, or variances of many units, make it large: compare it with what you need.
+  double lacking = 0;
 };
 
 class Kernel {

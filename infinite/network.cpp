@@ -183,7 +183,7 @@ ExampleProgram trace_examples(const Network& network, const Shape& input) {
     const auto [at, is_new] = there.emplace(v.id(), static_cast<int>(outputs.size()));
     if (is_new) {
       outputs.push_back(v);
-      made.statistics.push_back({v.shape(), s.split, s.whole, layer});
+      made.statistics.push_back({v.shape(), s.split, s.whole, layer, s.error});
     } else {
       made.statistics[static_cast<std::size_t>(at->second)].split |= s.split;
     }
@@ -216,7 +216,8 @@ ExampleProgram trace_examples(const Network& network, const Shape& input) {
       std::vector<nn::Statistic> statistics;
       const auto out = step.rule->example(map(with_self, step.in), statistics, as_made);
       std::vector<int> mine;
-      for (const nn::Statistic& s : statistics) mine.push_back(keep(s));
+      for (const nn::Statistic& s : statistics)
+        if (const int at = keep(s); !s.error) mine.push_back(at);
       map([&](int id, const nn::ExampleValue& v) { return know(id, v), 0; }, step.out, out);
       if (made.with_ntk) {
         std::vector<nn::Sides> of_self;
@@ -243,6 +244,10 @@ std::shared_ptr<const Program> trace_pairs(const Network& network, const Example
   const Var gap = tape.input(of_columns(network.all_places[0] ? places.inserted(0, std::span(places.begin(), places.end())) : places));
   std::vector<nn::Sides> statistics;
   for (const auto& s : examples.statistics) {
+    if (s.error) {
+      statistics.emplace_back();  // no input
+      continue;
+    }
     nn::Sides sides{tape.input(s.shape), tape.input(of_columns(s.shape)), {}, {}};
     if (s.split && in_float) sides.row_low = tape.input(s.shape), sides.column_low = tape.input(of_columns(s.shape));
     statistics.push_back(std::move(sides));

@@ -39,6 +39,7 @@ struct ExampleProgram {
     Shape shape;
     bool split, whole;  // as nn::Statistic has them
     std::string of;     // the layer, for errors
+    bool error = false;
   };
   std::shared_ptr<const Program> program;
   bool with_ntk = false;                   // there is one more output, the ntk of the example with itself: where pairs of places are told apart

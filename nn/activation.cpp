@@ -69,6 +69,8 @@ void check_degree(std::string_view layer, Index degree) {
   if (degree < 0 || degree > most) fail<StructureError>("{}: the degree must be from 0 to {}, got {}", layer, most, degree);
 }
 
+Var gelu_by_tanh(const Var& x) { return 0.5 * x * (1.0 + tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * power(x, 3)))); }
+
 // In powers of x.
 std::vector<double> of_degree(Index degree) {
   std::vector<double> c(static_cast<std::size_t>(degree) + 1);
@@ -109,10 +111,9 @@ Layer Gelu(bool approximate) {
   return elementwise(
       "gelu",
       [=](const Var& x) {
-        if (!approximate) return gelu(x);
-        return 0.5 * x * (1.0 + tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * power(x, 3))));
+        return approximate ? gelu_by_tanh(x) : gelu(x);
       },
-      approximate ? no_rule("its approximation by tanh has no closed form; use Gelu()") : gelu_rule(), LayerOptions{{"approximate", approximate}});
+      approximate ? series_rule("gelu", gelu_by_tanh) : gelu_rule(), LayerOptions{{"approximate", approximate}});
 }
 Layer Sin(double a, double b, double c) {
   check_abc("sin", a, b, c);
@@ -122,7 +123,7 @@ Layer Cos(double a, double b, double c) {
   check_abc("cos", a, b, c);
   return elementwise("cos", [=](const Var& x) { return times(a, cos(plus(times(b, x), c))); }, sine_rule("cos", a, b, -std::cos(2 * c)), abc(a, b, c));
 }
-Layer Tanh() { return elementwise("tanh", [](const Var& x) { return tanh(x); }, no_rule("tanh has no closed form")); }
+Layer Tanh() { return elementwise("tanh", [](const Var& x) { return tanh(x); }, series_rule("tanh", [](const Var& x) { return tanh(x); }, true)); }
 Layer Rbf(double gamma) {
   check_not_negative("rbf", "gamma", gamma);
   return elementwise("rbf", [=](const Var& x) { return std::numbers::sqrt2 * sin(std::sqrt(2 * gamma) * x + std::numbers::pi / 4); }, rbf_rule(gamma), LayerOptions{{"gamma", gamma}});
@@ -160,7 +161,7 @@ Layer Elementwise(const std::string& name, const std::function<Var(const Var&)>&
     Var y = f(x);
     if (y.shape() != x.shape()) fail<ShapeError>("{}{}: the function takes {} to {}, but an elementwise one keeps the shape", place({}, x), name, x.shape(), y.shape());
     return y;
-  }, no_rule("a function of your own has no closed form; give the layer its rule (with_kernel)"), std::nullopt);
+  }, series_rule(name, f), std::nullopt);
 }
 
 }  // namespace linnet::nn

@@ -58,4 +58,7 @@ Rule sign_rule();
 Rule polynomial_rule(std::string name, const std::vector<double>& coefficients);
 Rule rectified_monomial_rule(Index degree);
 
+// Of any function, by a series, with what that lacks (kernel_series.cpp). odd: f(-x) = -f(x).
+Rule series_rule(std::string name, std::function<Var(const Var&)> f, bool odd = false);
+
 }  // namespace linnet::nn

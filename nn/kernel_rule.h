@@ -62,6 +62,7 @@ struct Statistic {
   Var value;           // [places…], of which either side is spread over the places of the other
   bool split = false;
   bool whole = false;  // of any shape, given as it is: with an axis of columns in front on the side of the column
+  bool error = false;  // no number that pairs ask for, but which part of the variance is lacking: the answer carries the largest
 };
 
 // A scale of the layer by its name among Layer::options: the number it was made with, or a traced value that stands for it, which derivatives are taken by.

@@ -150,5 +150,53 @@ TEST_CASE("closed forms of activations are the integrals they stand for, in doub
     }
 }
 
+// ---- without a closed form
+
+Var softplus(const Var& x) { return maximum(x, 0.0) + log1p(exp(-abs(x))); }
+Var elu(const Var& x) { return where(step(x), x, expm1(minimum(x, 0.0))); }
+
+TEST_CASE("activations without a closed form are within what their answer says it lacks, and smooth ones to 1e-12") {
+  const std::tuple<Layer, double, double> all[] = {{nn::Tanh(), 2e-11, 1e-9}, {nn::Gelu(true), 1e-12, 1e-10}, {nn::Elementwise("softplus", softplus), 1e-12, 1e-11}, {nn::Elementwise("silu", [](const Var& x) { return x * sigmoid(x); }), 1e-12, 1e-11},
+                                                   {nn::Elementwise("cosine", [](const Var& x) { return cos(x) + x; }), 1e-13, 1e-12}, {nn::Elementwise("elu", elu), 1e-5, 2e-4}};
+  for (const auto& [layer, within, slope_within] : all)
+    for (const auto& [q1, q2] : {std::pair{1., 1.}, {0.49, 2.25}, {1e-3, 1.5}}) {
+      const auto at_1 = by_quadrature(layer, q1, q1, 0), at_2 = by_quadrature(layer, q2, q2, 0);
+      const double scale = std::sqrt(at_1[0] * at_2[0]), slope_scale = std::sqrt(at_1[1] * at_2[1]);
+      const Array<double> x({2, 1}, {std::sqrt(q1), std::sqrt(q2)});
+      const double lacking = kernel(nn::serial({nn::Dense(1), layer})).both(x).lacking;
+      CAPTURE(layer.name);
+      CAPTURE(q2);
+      CHECK(lacking <= within);
+      CHECK(lacking > 0);
+      for (const double h : {0., 1e-12, 1e-6, .01, .3, 1., 1.4, 1.97, 2.}) {
+        CAPTURE(h);
+        const auto expected = by_quadrature(layer, q1, q2, h);
+        const Answer answer = by_rule<double>(layer, q1, q2, h);
+        CHECK(std::abs(answer.nngp - expected[0]) <= std::min(2 * lacking + 1e-13, within) * scale);
+        CHECK(std::abs(answer.slope - expected[1]) <= slope_within * slope_scale);
+        const Answer in_float = by_rule<float>(layer, q1, q2, h);
+        CHECK(std::abs(in_float.nngp - expected[0]) <= (within + 3e-6) * scale);
+      }
+    }
+}
+
+TEST_CASE("a function written by hand has the kernel of the activation that it is") {
+  const Array<double> x = scattered<double>({7, 4}, 2);
+  const nn::Layer d = D(), by_hand = nn::Elementwise("by_hand", [](const Var& v) { return erf(v); });
+  const auto series = kernel(nn::serial({d, by_hand, d, by_hand, d})).both(x), closed = kernel(nn::serial({d, nn::Erf(), d, nn::Erf(), d})).both(x);
+  CHECK(closed.lacking == 0);
+  CHECK(largest_difference(series.nngp, closed.nngp) <= 1e-11);
+  CHECK(largest_difference(series.ntk, closed.ntk) <= 1e-9);
+  Array<double> zero({2, 2}, {0, 0, 1, 2});  // without a variance the slope is that at 0
+  const nn::Layer plain = nn::Dense(3);
+  const auto at_0 = kernel(nn::serial({plain, nn::Tanh(), plain})).both(zero);
+  CHECK(at_0.ntk[{0, 0}] == 0);
+  CHECK(at_0.nngp[{0, 1}] == 0);
+  const nn::Layer biased = nn::Dense(3, {.W_std = 1, .b_std = 1});
+  const auto k = kernel(nn::serial({plain, nn::Elementwise("shifted", [](const Var& v) { return sin(v) + 1.0; }), biased})).both(zero);
+  CHECK(k.nngp[{0, 0}] == doctest::Approx(2));
+  CHECK(k.nngp[{0, 1}] == doctest::Approx(2));
+}
+
 }  // namespace
 }  // namespace linnet::infinite
