@@ -71,10 +71,19 @@ template <class T> void split(const std::vector<double>& from, bool with_low, Co
 
 }  // namespace
 
+// The statistics of examples whose input has these variances.
+template <Scalar T> static void run_examples(Examples<T>& e, const ExampleProgram& program, const std::vector<double>& q, const std::string& what);
+
+template <Scalar T> Examples<T> prepare_variances(const ExampleProgram& program, const std::vector<double>& variances, const std::string& what, Index tile) {
+  Examples<T> e;
+  e.n = static_cast<Index>(variances.size()), e.tile = tile;
+  run_examples(e, program, variances, what);
+  return e;
+}
+
 template <Scalar T> Examples<T> prepare(const ExampleProgram& program, bool all_places, const Array<T>& x, const std::string& what, Index tile) {
   Examples<T> e;
   e.n = x.shape()[0], e.places = x.shape().size(1, x.shape().rank() - 1), e.channels = x.shape()[-1], e.tile = tile, e.x = x.data(), e.all_places = all_places;
-  const Index padded = (e.n + tile - 1) / tile * tile;
   std::vector<double> q(static_cast<std::size_t>(e.n * e.places));
   e.inverse_norm.resize(q.size());
   const Index groups = (e.n * e.places + chunk - 1) / chunk;
@@ -87,6 +96,17 @@ template <Scalar T> Examples<T> prepare(const ExampleProgram& program, bool all_
     }
   });
 
+  run_examples(e, program, q, what);
+  if (e.places == 1 && !all_places) {
+    e.packed = ntk::Packed<T>(e.n, e.channels, tile);
+    parallel_for(e.packed.tiles(), [&](Index i) { e.packed.pack(e.x, i); });
+  }
+  return e;
+}
+
+template <Scalar T> static void run_examples(Examples<T>& e, const ExampleProgram& program, const std::vector<double>& q, const std::string& what) {
+  const bool all_places = e.all_places;
+  const Index padded = (e.n + e.tile - 1) / e.tile * e.tile;
   std::vector<std::vector<double>> values;
   std::vector<Index> sizes;
   for (const auto& s : program.statistics) sizes.push_back(s.shape.size());
@@ -127,11 +147,6 @@ template <Scalar T> Examples<T> prepare(const ExampleProgram& program, bool all_
     if (const Index at = first_not_finite<T>(c.high); at >= 0) fail<NumericalError>("infinite: a variance of example {} of {} is beyond the numbers of float behind {}; compute in double", at / sizes[k], what, program.statistics[k].of);
     e.statistics.push_back(std::move(c));
   }
-  if (e.places == 1 && !all_places) {
-    e.packed = ntk::Packed<T>(e.n, e.channels, tile);
-    parallel_for(e.packed.tiles(), [&](Index i) { e.packed.pack(e.x, i); });
-  }
-  return e;
 }
 
 namespace {
@@ -196,6 +211,7 @@ template <Scalar T> void input_gaps(const Examples<T>& a, Index i, const Example
 
 #define LINNET_INSTANTIATE(T)                                                                             \
   template Examples<T> prepare(const ExampleProgram&, bool, const Array<T>&, const std::string&, Index); \
+  template Examples<T> prepare_variances(const ExampleProgram&, const std::vector<double>&, const std::string&, Index); \
   template void input_gaps(const Examples<T>&, Index, const Examples<T>&, Index, bool, const Column<T>&, const Column<T>&, Buffer<T>&, T*);
 LINNET_INSTANTIATE(float)
 LINNET_INSTANTIATE(double)

@@ -34,6 +34,9 @@ template <Scalar T> struct Examples {
 // `what` names the set in errors. It refers to x. NumericalError: a statistic that is not finite, with its layer.
 template <Scalar T> Examples<T> prepare(const ExampleProgram& program, bool all_places, const Array<T>& x, const std::string& what, Index tile);
 
+// The same of a value of which the variances are known, without places.
+template <Scalar T> Examples<T> prepare_variances(const ExampleProgram& program, const std::vector<double>& variances, const std::string& what, Index tile);
+
 // The gaps of the input, s1 s2 - K: rows of tile i of a with columns of tile j of b, [tile, tile, places], or [tile, tile, places, places]; what is beyond the examples is 0. same: a and b are one set.
 // Where two examples are near, a product has lost what tells them apart, and the gap is computed from their difference. `products` has room for ntk's blocks.
 template <Scalar T> void input_gaps(const Examples<T>& a, Index i, const Examples<T>& b, Index j, bool same, const Column<T>& deviation_a, const Column<T>& deviation_b, Buffer<T>& products, T* out);

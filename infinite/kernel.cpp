@@ -4,12 +4,15 @@
 
 #include "linnet/autodiff/executor.h"
 #include "linnet/autodiff/finite.h"
+#include "linnet/infinite/cube.h"
 #include "linnet/infinite/examples.h"
 #include "linnet/infinite/network.h"
 #include "linnet/ntk/progress.h"
 
 #include <atomic>
+#include <cmath>
 #include <optional>
+#include <tuple>
 
 namespace linnet::infinite {
 
@@ -37,6 +40,7 @@ template <class T> struct Question {
   const Network& network;
   const Array<T>& rows;
   const Array<T>* columns;  // null: one set
+  bool symmetric() const { return columns == nullptr; }
   Wanted wanted;
   const Options& options;
 };
@@ -47,18 +51,24 @@ template <Scalar T> void check_examples(const char* operation, const char* what,
   check_finite(operation, what, x);
 }
 
+// What comes to a network of which the first layers were done another way: [rows, columns] of either.
+template <class T> struct Come {
+  Array<T> gap, ntk;
+};
+
 // What one thread computes in.
 template <class T> struct Workspace {
   Executor<T> executor;
-  Buffer<T> products, gaps;
+  Buffer<T> products, gaps, ntk;
   std::vector<Buffer<T>> out;
 };
 
 template <Scalar T> class Assembly {
  public:
-  Assembly(const Question<T>& q, const ExampleProgram& program, const Examples<T>& rows, const Examples<T>& columns)
-      : q_(q), program_(program), rows_(rows), columns_(columns), tile_(rows.tile), pairs_(trace_pairs(q.network, program, tile_, std::is_same_v<T, float>, q.wanted)) {
+  Assembly(const Question<T>& q, const Network& network, const ExampleProgram& program, const Examples<T>& rows, const Examples<T>& columns, const Come<T>* come = nullptr)
+      : q_(q), network_(network), program_(program), rows_(rows), columns_(columns), come_(come), tile_(rows.tile), pairs_(trace_pairs(network, program, tile_, std::is_same_v<T, float>, q.wanted)) {
     varies_ = {Varies::examples};
+    if (come) varies_.push_back(Varies::examples);
     for (const auto& s : program.statistics) {
       if (s.error) continue;
       varies_.insert(varies_.end(), {Varies::examples, Varies::nothing});
@@ -93,9 +103,15 @@ template <Scalar T> class Assembly {
   // Whether it is finite.
   bool tile(Index i, Index j, std::vector<Array<T>>& results) {
     Workspace<T>& w = workspace();
-    const Column<T>&s1 = rows_.statistics[static_cast<std::size_t>(program_.deviation[0])], &s2 = columns_.statistics[static_cast<std::size_t>(program_.deviation[0])];
-    input_gaps(rows_, i, columns_, j, !q_.columns, s1, s2, w.products, w.gaps.data());
+    const auto deviation = static_cast<std::size_t>(program_.deviation[static_cast<std::size_t>(network_.input)]);
     std::vector<const T*> in{w.gaps.data()};
+    if (come_) {
+      take(come_->gap, i, j, w.gaps.data());
+      take(come_->ntk, i, j, w.ntk.data());
+      in.push_back(w.ntk.data());
+    } else {
+      input_gaps(rows_, i, columns_, j, q_.symmetric(), rows_.statistics[deviation], columns_.statistics[deviation], w.products, w.gaps.data());
+    }
     for (std::size_t k = 0; k < program_.statistics.size(); ++k) {
       if (program_.statistics[k].error) continue;
       const Column<T>&r = rows_.statistics[k], &c = columns_.statistics[k];
@@ -120,6 +136,13 @@ template <Scalar T> class Assembly {
     return finite;
   }
 
+  // A tile of a matrix; beyond it 0.
+  void take(const Array<T>& from, Index i, Index j, T* to) const {
+    const Index rows = std::min(tile_, rows_.n - i * tile_), columns = std::min(tile_, columns_.n - j * tile_);
+    std::fill_n(to, tile_ * tile_, T(0));
+    for (Index r = 0; r < rows; ++r) std::copy_n(from.data() + (i * tile_ + r) * columns_.n + j * tile_, columns, to + r * tile_);
+  }
+
   void write(Index i, Index j, Index rows, Index columns, const T* from, T* to) const {
     const Index ld = columns_.n;
     T* const here = to + i * tile_ * ld + j * tile_;
@@ -137,15 +160,18 @@ template <Scalar T> class Assembly {
   Workspace<T>& workspace() {
     auto& mine = workspaces_[static_cast<std::size_t>(thread_index())];
     if (!mine) {
-      mine.emplace(Workspace<T>{Executor<T>(pairs_, varies_, {.examples = tile_}), {}, Buffer<T>(static_cast<std::size_t>(tile_ * tile_ * rows_.places * (rows_.all_places ? rows_.places : 1))), {}});
+      mine.emplace(Workspace<T>{Executor<T>(pairs_, varies_, {.examples = tile_}), {}, Buffer<T>(static_cast<std::size_t>(tile_ * tile_ * rows_.places * (rows_.all_places ? rows_.places : 1))), {}, {}});
+      if (come_) mine->ntk.resize(mine->gaps.size());
       mine->out.resize(pairs_->outputs.size(), Buffer<T>(static_cast<std::size_t>(tile_ * tile_)));
     }
     return *mine;
   }
 
   const Question<T>& q_;
+  const Network& network_;
   const ExampleProgram& program_;
   const Examples<T>&rows_, &columns_;
+  const Come<T>* come_;
   Index tile_;
   std::shared_ptr<const Program> pairs_;
   std::vector<Varies> varies_;
@@ -158,11 +184,85 @@ template <Scalar T> Array<T> arranged(const Network& network, const Array<T>& x)
   return flat ? x.reshaped({x.shape()[0], x.shape().size(1, x.shape().rank())}) : x;
 }
 
-template <Scalar T> ExampleProgram program_of(const char* operation, const Network& network, const Array<T>& x) {
-  ExampleProgram program = trace_examples(network, x.shape().with(0, 1));
+ExampleProgram program_of(const char* operation, const Network& network, const Shape& input, const Shape& x) {
+  ExampleProgram program = trace_examples(network, input);
   if (const Shape& out = program.shapes[static_cast<std::size_t>(network.output)]; out.rank() != 2)
-    fail<StructureError>("{}: the network takes {} to {}, values at several places; end it with flatten() or GlobalAvgPool()", operation, x.shape(), out.with(0, x.shape()[0]));
+    fail<StructureError>("{}: the network takes {} to {}, values at several places; end it with flatten() or GlobalAvgPool()", operation, x, out.with(0, x[0]));
   return program;
+}
+
+template <Scalar T> Kernels<T> collected(const Question<T>& q, double lacking, std::vector<Array<T>> kernels) {
+  Kernels<T> answer;
+  answer.lacking = lacking;
+  if (q.wanted != Wanted::ntk) answer.nngp = std::move(kernels.front());
+  if (q.wanted != Wanted::nngp) answer.ntk = std::move(kernels.back());
+  return answer;
+}
+
+// A set of images behind the layers that a cube does: each with itself, in double.
+template <class T> struct CubeSet {
+  std::vector<CubeImage<T>> images;
+  std::vector<double> variance, ntk;
+};
+template <Scalar T> CubeSet<T> cube_set(const CubePlan& plan, const Array<T>& x) {
+  const Index n = x.shape()[0], size = x.shape().size(1, 4);
+  CubeSet<T> set{std::vector<CubeImage<T>>(static_cast<std::size_t>(n)), std::vector<double>(static_cast<std::size_t>(n)), std::vector<double>(static_cast<std::size_t>(n))};
+  std::vector<std::optional<Cube<double>>> cubes(static_cast<std::size_t>(thread_count()));
+  const Cube<T> of(plan, x.shape()[1], x.shape()[2], x.shape()[3]);
+  parallel_for(n, [&](Index i) {
+    auto& cube = cubes[static_cast<std::size_t>(thread_index())];
+    if (!cube) cube.emplace(plan, x.shape()[1], x.shape()[2], x.shape()[3]);
+    const std::vector<double> in_double(x.data() + i * size, x.data() + (i + 1) * size);
+    const auto at = static_cast<std::size_t>(i);
+    set.images[at] = of.image(x.data() + i * size);
+    const CubeImage<double> image = cube->image(in_double.data());
+    std::tie(set.variance[at], set.ntk[at]) = cube->pair(image, image);
+  });
+  return set;
+}
+
+// K and the ntk of all pairs behind those layers; then the rest of the network.
+template <Scalar T> Kernels<T> assemble_by_cube(const Question<T>& q, const CubePlan& plan) {
+  const Shape shape = q.rows.shape();
+  const CubeSet<T> rows = cube_set(plan, q.rows), others = q.symmetric() ? CubeSet<T>{} : cube_set(plan, *q.columns);
+  const CubeSet<T>& columns = q.symmetric() ? rows : others;
+  const auto n = static_cast<Index>(rows.images.size()), m = static_cast<Index>(columns.images.size()), pairs = q.symmetric() ? n * (n + 1) / 2 : n * m;
+  Come<T> come{Array<T>({n, m}), Array<T>({n, m})};
+  std::vector<std::optional<Cube<T>>> cubes(static_cast<std::size_t>(thread_count()));
+  ntk::Reporter reporter(q.operation, q.options.progress, "pairs of images", static_cast<std::size_t>(pairs));
+  parallel_for(pairs, [&](Index t) {
+    if (reporter.cancelled()) return;
+    Index i = q.symmetric() ? static_cast<Index>((std::sqrt(8 * static_cast<double>(t) + 1) - 1) / 2) : t / m, j = q.symmetric() ? 0 : t % m;
+    if (q.symmetric()) {
+      while ((i + 1) * (i + 2) / 2 <= t) ++i;
+      while (i * (i + 1) / 2 > t) --i;
+      j = t - i * (i + 1) / 2;
+    }
+    const auto r = static_cast<std::size_t>(i), c = static_cast<std::size_t>(j);
+    double K = rows.variance[r], ntk = rows.ntk[r];
+    if (!q.symmetric() || i != j) {
+      auto& cube = cubes[static_cast<std::size_t>(thread_index())];
+      if (!cube) cube.emplace(plan, shape[1], shape[2], shape[3]);
+      std::tie(K, ntk) = cube->pair(rows.images[r], columns.images[c]);
+    }
+    const T gap = static_cast<T>(std::max(0.0, std::sqrt(rows.variance[r] * columns.variance[c]) - K));
+    come.gap.data()[i * m + j] = gap;
+    come.ntk.data()[i * m + j] = static_cast<T>(ntk);
+    if (q.symmetric()) {
+      come.gap.data()[j * m + i] = gap;
+      come.ntk.data()[j * m + i] = static_cast<T>(ntk);
+    }
+    reporter.done();
+  });
+  reporter.finish();
+  const Network rest = rest_of(q.network, plan.steps);
+  const ExampleProgram program = program_of(q.operation, rest, Shape{1, plan.channels}, q.rows.shape());
+  const Examples<T> of_rows = prepare_variances<T>(program, rows.variance, q.symmetric() ? "x" : "rows", whole_tile);
+  const Options quiet;
+  const Question<T> of_rest{q.operation, rest, q.rows, q.columns, q.wanted, quiet};
+  if (q.symmetric()) return collected(q, of_rows.error, Assembly<T>(of_rest, rest, program, of_rows, of_rows, &come).run());
+  const Examples<T> of_columns = prepare_variances<T>(program, columns.variance, "columns", whole_tile);
+  return collected(q, std::max(of_rows.error, of_columns.error), Assembly<T>(of_rest, rest, program, of_rows, of_columns, &come).run());
 }
 
 template <Scalar T> Kernels<T> assemble(const Question<T>& q) {
@@ -171,25 +271,16 @@ template <Scalar T> Kernels<T> assemble(const Question<T>& q) {
     check_examples(q.operation, "columns", *q.columns);
     if (q.rows.shape().with(0, 0) != q.columns->shape().with(0, 0)) fail<ShapeError>("{}: rows {} and columns {} must agree in all axes but the leading one", q.operation, q.rows.shape(), q.columns->shape());
   }
+  if (const auto plan = cube_plan(q.network, q.rows.shape().with(0, 1))) return assemble_by_cube(q, *plan);
   const Array<T> x = arranged(q.network, q.rows);
-  const ExampleProgram program = program_of(q.operation, q.network, x);
+  const ExampleProgram program = program_of(q.operation, q.network, x.shape().with(0, 1), x.shape());
   const bool all = q.network.all_places[0];
   const Index places = x.shape().size(1, x.shape().rank() - 1), tile = tile_of(all ? places * places : places);
-  const Examples<T> rows = prepare(program, all, x, q.columns ? "rows" : "x", tile);
-  Kernels<T> answer;
-  answer.lacking = rows.error;
-  std::vector<Array<T>> kernels;
-  if (!q.columns) {
-    kernels = Assembly<T>(q, program, rows, rows).run();
-  } else {
-    const Array<T> y = arranged(q.network, *q.columns);
-    const Examples<T> columns = prepare(program, all, y, "columns", tile);
-    answer.lacking = std::max(answer.lacking, columns.error);
-    kernels = Assembly<T>(q, program, rows, columns).run();
-  }
-  if (q.wanted != Wanted::ntk) answer.nngp = std::move(kernels.front());
-  if (q.wanted != Wanted::nngp) answer.ntk = std::move(kernels.back());
-  return answer;
+  const Examples<T> rows = prepare(program, all, x, q.symmetric() ? "x" : "rows", tile);
+  if (q.symmetric()) return collected(q, rows.error, Assembly<T>(q, q.network, program, rows, rows).run());
+  const Array<T> y = arranged(q.network, *q.columns);
+  const Examples<T> columns = prepare(program, all, y, "columns", tile);
+  return collected(q, std::max(rows.error, columns.error), Assembly<T>(q, q.network, program, rows, columns).run());
 }
 
 }  // namespace
@@ -215,7 +306,7 @@ template <Scalar T> Kernels<T> Kernel::both(const Array<T>& rows, const Array<T>
 template <Scalar T> Array<T> Kernel::variances(const Array<T>& x) const {
   check_examples("infinite::variances", "x", x);
   const Array<T> arranged_x = arranged(state_->network, x);
-  const Examples<T> examples = prepare(program_of("infinite::variances", state_->network, arranged_x), state_->network.all_places[0], arranged_x, "x", 1);
+  const Examples<T> examples = prepare(program_of("infinite::variances", state_->network, arranged_x.shape().with(0, 1), arranged_x.shape()), state_->network.all_places[0], arranged_x, "x", 1);
   Array<T> q({examples.n});
   std::copy(examples.variance.begin(), examples.variance.end(), q.begin());
   return q;

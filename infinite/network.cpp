@@ -57,7 +57,7 @@ class Reader {
       const Tree<Known> out = map([&](const Law& law) { return Known{law, network_.values++}; }, laws);
       const auto ids = [](const Tree<Known>& tree) { return map([](const Known& k) { return k.id; }, tree); };
       if (network_.steps.empty()) network_.flattens_first = layer.name == "flatten" && layer.options.has_value();
-      network_.steps.push_back({layer.kernel.get(), ids(in), ids(out), path_});
+      network_.steps.push_back({layer.kernel.get(), ids(in), ids(out), path_, layer.name, layer.options});
       return out;
     });
   }
@@ -86,6 +86,15 @@ Network read(const Layer& layer) {
       for (const int* id : step.in.leaves()) network.all_places[static_cast<std::size_t>(*id)] = true;
   }
   return network;
+}
+
+Network rest_of(const Network& network, std::size_t steps) {
+  Network rest = network;
+  rest.input = network.steps[steps - 1].out.leaf();
+  rest.input_has_ntk = true;
+  rest.flattens_first = false;
+  rest.steps.erase(rest.steps.begin(), rest.steps.begin() + static_cast<std::ptrdiff_t>(steps));
+  return rest;
 }
 
 namespace {
@@ -150,12 +159,16 @@ class Tracer {
 
  private:
   // Of an example with itself the gap of equal places is 0, and not what rounding left of it.
-  static Var nothing_at_equal_places(const Var& gap, const Shape& places, bool pairs) {
+  Var nothing_at_equal_places(const Var& gap, const Shape& places, bool pairs) {
     if (!pairs) return zeros_like(gap);
     const Index n = places.size();
-    Array<double> other(gap.shape(), 1.0);
-    for (Index p = 0; p < n; ++p) other.data()[p * n + p] = 0;
-    return where(constant(std::move(other)), gap, 0.0);
+    Var& other = others_[n];
+    if (other.is_zero()) {
+      Array<double> mask({n, n}, 1.0);
+      for (Index p = 0; p < n; ++p) mask.data()[p * n + p] = 0;
+      other = constant(std::move(mask));
+    }
+    return reshape(where(other, reshape(gap, {n, n}), 0.0), gap.shape());
   }
 
   const Network& network_;
@@ -163,6 +176,7 @@ class Tracer {
   bool self_;
   std::vector<nn::PairValue> values_;
   std::vector<nn::Sides> plain_;
+  std::map<Index, Var> others_;  // 1 at places that are not equal, by their number
 };
 
 }  // namespace
@@ -170,7 +184,8 @@ class Tracer {
 ExampleProgram trace_examples(const Network& network, const Shape& input) {
   ExampleProgram made;
   Tape tape;
-  made.with_ntk = network.all_places[0];
+  const int first = network.input;
+  made.with_ntk = network.all_places[static_cast<std::size_t>(first)];
   const Shape places = nn::places_of(input);
   made.shapes.resize(static_cast<std::size_t>(network.values));
   Tracer self(network, made.shapes, true);  // the example with itself, as one column
@@ -205,10 +220,10 @@ ExampleProgram trace_examples(const Network& network, const Shape& input) {
     if (network.all_places[static_cast<std::size_t>(id)]) v.self = std::make_shared<const nn::PairValue>(self.value(id, true));
     return v;
   };
-  know(0, {input, tape.input(places)});
-  if (network.all_places[0]) {
+  know(first, {input, tape.input(places)});
+  if (made.with_ntk) {
     const Var gap = tape.input(places.inserted(0, std::span(places.begin(), places.end())));
-    self.know(0, deviation(0), reshape(gap, gap.shape().inserted(0, std::array<Index, 1>{1})), {}, true);
+    self.know(first, deviation(first), reshape(gap, gap.shape().inserted(0, std::array<Index, 1>{1})), {}, true);
   }
   for (const Network::Step& step : network.steps)
     in_path(step.path, [&] {
@@ -240,8 +255,11 @@ std::shared_ptr<const Program> trace_pairs(const Network& network, const Example
   Tape tape;
   Tracer pairs(network, examples.shapes);
   const auto of_columns = [&](const Shape& shape) { return shape.inserted(0, std::array{columns}); };
-  const Shape places = nn::places_of(examples.shapes[0]);
-  const Var gap = tape.input(of_columns(network.all_places[0] ? places.inserted(0, std::span(places.begin(), places.end())) : places));
+  const int first = network.input;
+  const bool all = network.all_places[static_cast<std::size_t>(first)];
+  const Shape places = nn::places_of(examples.shapes[static_cast<std::size_t>(first)]);
+  const Var gap = tape.input(of_columns(all ? places.inserted(0, std::span(places.begin(), places.end())) : places));
+  const Var ntk = network.input_has_ntk ? tape.input(gap.shape()) : Var();
   std::vector<nn::Sides> statistics;
   for (const auto& s : examples.statistics) {
     if (s.error) {
@@ -253,7 +271,7 @@ std::shared_ptr<const Program> trace_pairs(const Network& network, const Example
     statistics.push_back(std::move(sides));
   }
   const auto deviation = [&](int id) { return statistics[static_cast<std::size_t>(examples.deviation[static_cast<std::size_t>(id)])]; };
-  pairs.know(0, deviation(0), gap, {}, network.all_places[0]);
+  pairs.know(first, deviation(first), gap, ntk, all);
   for (std::size_t i = 0; i < network.steps.size(); ++i) {
     const Network::Step& step = network.steps[i];
     in_path(step.path, [&] {

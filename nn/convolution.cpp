@@ -78,7 +78,7 @@ Rule conv_rule(const Convolution& c) {
     PairValue out;
     out.gap = gap_of_distance(W * mean(distance_of(in)), nngp, after);
     // Where a tap is outside of one example and inside of the other, distances have what is inside besides, and are not small.
-    if (in.all_places) out.gap = where(same_taps(window, places_of(in.shape)), out.gap, maximum(product(after) - nngp, 0.0));
+    if (in.all_places) out.gap = where_same_taps(window, places_of(in.shape), out.gap, maximum(product(after) - nngp, 0.0));
     const double fan_in = static_cast<double>(c.weights(in.shape).size() / c.channels);
     const Var own = c.ntk() ? nngp : fan_in * seen + (c.options.b_std ? 1.0 : 0.0);
     out.ntk = plus(own, in.ntk.is_zero() ? Var() : W * mean(in.ntk));

@@ -121,22 +121,23 @@ Var mean_of_taps(const Windowed& s, const Var& covariance, bool all_places) {
   return (1 / static_cast<double>(taps_of(s))) * reshape(sum, joined({{shape[0]}, out, out}));
 }
 
-Var same_taps(const Windowed& s, const Shape& places) {
+Var where_same_taps(const Windowed& s, const Shape& places, const Var& a, const Var& b) {
   const Window w = window_of(s, places);
-  const auto inside = [&](const WindowAxis& a, Index p, Index k) { return position(a, w.circular, p, k) >= 0; };
-  const auto same = [&](const WindowAxis& a, Index p, Index q) {
-    for (Index k = 0; k < a.size; ++k)
-      if (inside(a, p, k) != inside(a, q, k)) return false;
-    return true;
+  if (w.circular || s.padding == Padding::valid) return a;
+  const Index down = w.height.places, across = w.width.places, n = a.shape()[0];
+  // Of one axis, with an axis of 1 wherever the other has its places.
+  const auto same = [&](const WindowAxis& axis, const Shape& shape) {
+    const auto inside = [&](Index p, Index k) { return position(axis, false, p, k) >= 0; };
+    Array<double> mask(shape, 1.0);
+    for (Index p = 0; p < axis.places; ++p)
+      for (Index q = 0; q < axis.places; ++q)
+        for (Index k = 0; k < axis.size; ++k)
+          if (inside(p, k) != inside(q, k)) mask.data()[p * axis.places + q] = 0;
+    return constant(std::move(mask));
   };
-  const Shape out = answered(w, places.rank());
-  Array<double> mask(joined({out, out}));
-  double* to = mask.data();
-  for (Index p = 0; p < w.height.places; ++p)
-    for (Index q = 0; q < w.width.places; ++q)
-      for (Index p2 = 0; p2 < w.height.places; ++p2)
-        for (Index q2 = 0; q2 < w.width.places; ++q2) *to++ = same(w.height, p, p2) && same(w.width, q, q2);
-  return constant(std::move(mask));
+  const Shape all{n, down, across, down, across};
+  const Var x = reshape(a, all), y = reshape(b, all);
+  return reshape(where(same(w.height, {1, down, 1, down, 1}), where(same(w.width, {1, 1, across, 1, across}), x, y), y), a.shape());
 }
 
 Var both_sides(const std::function<Var(const Var&)>& f, const Var& covariance) {

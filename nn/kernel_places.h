@@ -20,8 +20,8 @@ Shape joined_places(const Shape& places, Index channels);  // and back
 // For variances [places…] and for covariances: the mean over the taps of a window, which are the same for both examples; outside lie zeros. As a convolution has it.
 Var mean_of_taps(const Windowed& window, const Var& variance);
 Var mean_of_taps(const Windowed& window, const Var& covariance, bool all_places);
-// 1 where the windows of two places have the same taps inside: [places of the row…, places of the column…].
-Var same_taps(const Windowed& window, const Shape& places);
+// `a` where the windows of two places have the same taps inside, else b; both [columns, places of the row…, places of the column…], and the input's places are these.
+Var where_same_taps(const Windowed& window, const Shape& places, const Var& a, const Var& b);
 
 // A linear function of images, which `f` is on [n, places…, channels], of either side of covariances of all pairs of places.
 Var both_sides(const std::function<Var(const Var&)>& f, const Var& covariance);

@@ -166,6 +166,32 @@ TEST_CASE_TEMPLATE("kernels over images: sets, copies, threads, black images and
   CHECK(kernel(serial({Conv(3, {3, 3}), Relu(), GlobalAvgPool(), Dense(1)})).ntk(x.rows(0, 0)).shape() == Shape{0, 0});
 }
 
+TEST_CASE_TEMPLATE("the cube of convolutions and kinks answers what the general way does", T, float, double) {
+  constexpr double within = std::is_same_v<T, float> ? 2e-6 : 1e-13;
+  const auto same = [](std::vector<Index> filter, double W, std::optional<double> b) { return Conv(4, filter, {.padding = Padding::same, .W_std = W, .b_std = b}); };
+  const std::vector<Layer> networks[] = {{same({3, 3}, 1.5, .3), Relu(), GlobalAvgPool()},
+                                         {same({3, 3}, 1, {}), Relu(), same({1, 5}, 1.2, .1), LeakyRelu(.2), same({5, 3}, 1.4, {}), ABRelu(.3, 1.2), GlobalAvgPool(), D(Parameterization::standard), Relu(), D()},
+                                         {same({3, 3}, 1.5, .3), Relu(), same({3, 1}, 1.5, .3), Relu(), GlobalSumPool(), D()}};
+  for (const auto& [height, width] : {std::pair<Index, Index>{5, 4}, {17, 3}, {1, 6}, {16, 1}, {1, 1}}) {
+    const Array<T> x = scattered<T>({4, height, width, 3}, 3), y = scattered<T>({3, height, width, 3}, 4);
+    for (const std::vector<Layer>& layers : networks) {
+      CAPTURE(height);
+      CAPTURE(width);
+      std::vector<Layer> general = layers;
+      general.insert(general.begin() + 1, identity());
+      const auto fast = kernel(serial(layers)), slow = kernel(serial(general));
+      for (const bool two : {false, true}) {
+        const auto a = two ? fast.both(y, x) : fast.both(x), b = two ? slow.both(y, x) : slow.both(x);
+        CHECK(largest_difference(a.nngp, autodiff::cast<double>(b.nngp)) <= within * autodiff::max_abs(b.nngp));
+        CHECK(largest_difference(a.ntk, autodiff::cast<double>(b.ntk)) <= within * autodiff::max_abs(b.ntk));
+        CHECK((two ? fast.ntk(y, x) : fast.ntk(x)) == a.ntk);
+        CHECK((two ? fast.nngp(y, x) : fast.nngp(x)) == a.nngp);
+      }
+      CHECK(fast.both(x.rows(0, 0)).ntk.shape() == Shape{0, 0});
+    }
+  }
+}
+
 TEST_CASE("convolutional kernels in float of near images have the smallest eigenvalue of those in double") {
   Array<float> x = scattered<float>({40, 5, 5, 2}, 5);
   const Array<float> move = scattered<float>({40, 5, 5, 2}, 6, 1e-4);
