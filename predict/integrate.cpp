@@ -60,12 +60,14 @@ void Equation::slope(const Numbers& y, Numbers& dy) const {
     return;
   }
   const double speed = std::sqrt(rate);  // times t is the time of the law
-  for (const Index half : {Index{0}, 2 * n})
+  for (const Index half : {Index{0}, 2 * n}) {
+    const double* const velocity = y.data() + half + n;
+    double *const change = dy.data() + half, *const force = change + n;
     for (Index i = 0; i < n; ++i) {
-      const double velocity = y.data()[half + n + i];
-      dy.data()[half + i] = speed * velocity;
-      dy.data()[half + n + i] = -speed * (*friction * velocity + dy.data()[half + n + i]);
+      change[i] = speed * velocity[i];
+      force[i] = -speed * (*friction * velocity[i] + force[i]);
     }
+  }
 }
 
 void Equation::step(Numbers& y) const {
