@@ -326,6 +326,52 @@ TEST_CASE("a kernel of every output at once, traced kernels and new examples ans
   CHECK(flow(2).predict(Array<double>(Shape{0, 3})).shape() == Shape{0, 3});
 }
 
+TEST_CASE("the peer's numbers for other losses than the squared one, as a flow and with momentum") {  // tests/reference/any_loss.py
+  const auto features = [](Index n, double shift) {
+    Array<double> a(Shape{n, 6});
+    for (Index i = 0; i < n; ++i)
+      for (Index j = 0; j < 6; ++j) a[{i, j}] = std::sin(.7 * static_cast<double>(i) + 1.3 * static_cast<double>(j) + shift);
+    return a;
+  };
+  const Array<double> a = features(4, .1), b = features(2, 2);
+  Array<double> f0(Shape{4, 3}), f0_test(Shape{2, 3}), y(Shape{4, 3}, {1, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1});
+  for (Index i = 0; i < 4; ++i)
+    for (Index k = 0; k < 3; ++k) f0[{i, k}] = std::cos(.4 * static_cast<double>(i) + .9 * static_cast<double>(k));
+  for (Index i = 0; i < 2; ++i)
+    for (Index k = 0; k < 3; ++k) f0_test[{i, k}] = std::cos(.3 * static_cast<double>(i) - .8 * static_cast<double>(k));
+  const TraceApproximation<double> kernel{product(a, transposed(a)), 3}, kernel_test{product(b, transposed(a)), 3};
+  struct Row {
+    Loss loss;
+    double momentum, t;
+    Array<double> train, test;
+  };
+  const std::vector<Row> rows = {
+      {Loss::softmax_cross_entropy(), 0, 2, Array<double>(Shape{4, 3}, {1.166411503, 0.361654844, -0.1336584735, 0.2155623159, 0.187063343, 0.1974330464, -0.5488950978, 0.00806972454, 0.251798835, -0.8375211888, -0.2149750778, -0.07998458009}),
+       Array<double>(Shape{2, 3}, {-0.2770768366, 0.9546509302, 0.9899330935, 0.1463541115, 1.195069892, 0.7589938757})},
+      {Loss::softmax_cross_entropy(), 0, 50, Array<double>(Shape{4, 3}, {2.565469507, -0.4406478856, -0.7304137473, -1.06284622, 0.6459797158, 1.016925209, -3.903514662, 1.512369659, 2.102118465, -4.690621784, 1.627212653, 1.930928284}),
+       Array<double>(Shape{2, 3}, {-4.179072857, 2.789512236, 3.057067809, -2.931720434, 2.740806967, 2.291331347})},
+      {Loss::softmax_cross_entropy(), 0.9, 2, Array<double>(Shape{4, 3}, {1.142849127, 0.3477293621, -0.09617061537, -0.008371049836, 0.2335715291, 0.3748582261, -0.8678800921, 0.09313805187, 0.485715502, -1.101534185, -0.1313555728, 0.1004089106}),
+       Array<double>(Shape{2, 3}, {-0.5719260961, 1.043114496, 1.196318787, 0.001774289572, 1.252740955, 0.8459026354})},
+      {Loss::softmax_cross_entropy(), 0.9, 50, Array<double>(Shape{4, 3}, {7.25933442, -2.79242543, -3.072501117, -4.97206999, 2.579524985, 2.99260371, -14.57725809, 6.821861189, 7.466370368, -17.10885656, 7.815513615, 8.160862099}),
+       Array<double>(Shape{2, 3}, {-16.71235861, 9.032219833, 9.347645964, -12.95475321, 7.742582917, 7.312588176})},
+      {Loss::logistic(), 0, 2, Array<double>(Shape{4, 3}, {0.9368850418, 0.3676943976, -0.3285579717, 0.4389115483, 0.01975331529, -0.4694709289, 0.02228519419, -0.2539013642, -0.5734542572, -0.1871448534, -0.4483981311, -0.6754573649}),
+       Array<double>(Shape{2, 3}, {0.3830773934, 0.700149079, 0.2922848466, 0.6622321333, 1.052317247, 0.5116295065})},
+      {Loss::logistic(), 0, 50, Array<double>(Shape{4, 3}, {1.415289553, -1.143237584, -1.257417512, -1.687727857, -1.195352953, -0.3568886136, -3.709206385, -0.6016984542, 0.5276206919, -3.768509811, 0.2346883628, 0.8962574646}),
+       Array<double>(Shape{2, 3}, {-3.432916497, 1.101244082, 1.801510798, -1.742234233, 2.299420726, 1.966131954})},
+      {Loss::logistic(), 0.9, 2, Array<double>(Shape{4, 3}, {0.9322710923, 0.3706887745, -0.3237093583, 0.4301127319, 0.01921758223, -0.4655879185, 0.01343973179, -0.2577152436, -0.5723630902, -0.1918768027, -0.4536964298, -0.6776712343}),
+       Array<double>(Shape{2, 3}, {0.3768280471, 0.695029939, 0.2909737927, 0.6619688355, 1.047490074, 0.5076144877})},
+      {Loss::logistic(), 0.9, 50, Array<double>(Shape{4, 3}, {4.873117896, -1.17257725, -1.293931999, -4.652909154, -1.235306082, -0.3339925149, -11.70282623, -0.6334744661, 0.5991589835, -13.03104388, 0.2260342233, 0.9827923727}),
+       Array<double>(Shape{2, 3}, {-12.79121666, 1.085004331, 1.887971494, -9.194215738, 2.310547765, 2.038089979})}};
+  for (const Row& row : rows) {
+    CAPTURE(row.loss.name());
+    CAPTURE(row.momentum);
+    CAPTURE(row.t);
+    const auto training = row.momentum == 0 ? gradient_flow(kernel, f0, y, row.loss, {.rate = .8}) : momentum_flow(kernel, f0, y, row.loss, {.rate = .8, .momentum = row.momentum});
+    CHECK(difference(training(row.t).train(), row.train) < 3e-7);
+    CHECK(difference(training(row.t).predict(kernel_test, f0_test), row.test) < 3e-7);
+  }
+}
+
 TEST_CASE("both methods of steps have one answer, and where nothing is stiff the exponential one gives way") {
   const Case c = network_case(9, 3, 41);
   for (const Loss& loss : {Loss::softmax_cross_entropy(), Loss::logistic()}) {
