@@ -269,7 +269,7 @@ TEST_CASE("an answer has the same bits in any order of times, and from a state t
 }
 
 TEST_CASE_TEMPLATE("float networks are trained in double and answered in float, with the same bits for any number of threads", T, float, double) {
-  const Case wide = network_case(131, 3, 31);
+  const Case wide = network_case(67, 3, 31);
   const auto params = map([](const Array<double>& a) { return cast<T>(a); }, wide.params);
   const Array<T> x = cast<T>(wide.x), y = cast<T>(wide.y), x_test = cast<T>(wide.x_test);
   const auto answers = [&] {
