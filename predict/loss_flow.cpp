@@ -94,6 +94,8 @@ Law law_of(Motion motion, const LossOptions& o) {
   }
   if (motion == Motion::momentum_flow && o.nesterov) fail<StructureError>("momentum_flow: Nesterov's steps have no flow of their own; for small rates they become the heavy ball's, without nesterov");
   law.check();
+  if (!(std::isfinite(o.relative_ridge) && o.relative_ridge >= 0)) fail<NumericalError>("{}: the relative ridge must be finite and not negative, got {}", law.name(), o.relative_ridge);
+  if (o.relative_ridge > 0 && o.matrix_free) fail<StructureError>("{}: a relative ridge is one of the kernel's diagonal, which is not there with matrix_free; give the ridge itself", law.name());
   for (const double tolerance : {o.rtol, o.atol})
     if (!(tolerance >= 1e-13 && tolerance < 1)) fail<NumericalError>("{}: rtol and atol must be from 1e-13 to 1, got {} and {}; below that it is rounding that decides", law.name(), o.rtol, o.atol);
   if (o.max_products < 1) fail<NumericalError>("{}: max_products must be positive, got {}", law.name(), o.max_products);
@@ -113,6 +115,15 @@ Integration start_of(const Law& law, const LossOptions& o, Index size) {
   if (!(o.start->t >= 0 && o.start->h >= 0 && std::isfinite(o.start->t) && std::isfinite(o.start->h)))
     fail<NumericalError>("{}: the state to start from is at t = {} with h = {}; both must be finite and not negative", law.name(), o.start->t, o.start->h);
   return *o.start;
+}
+
+double trace(const Array<double>& kernel) {
+  double sum = 0;
+  for (Index i = 0; i < kernel.shape()[0]; ++i) sum += kernel.data()[i * kernel.shape()[0] + i];
+  return sum;
+}
+void add_relative_ridge(Law& law, const LossOptions& o, const Array<double>& kernel) {
+  if (o.relative_ridge > 0) law.ridge += o.relative_ridge * trace(kernel) / static_cast<double>(kernel.shape()[0]);
 }
 
 // [n, n] with `columns` columns alike.
@@ -158,7 +169,7 @@ template <Scalar T> LossTraining<T> training(const Law& law, const LossOptions& 
 }
 
 template <Scalar T> LossTraining<T> train(Motion motion, const ntk::Apply& f, const Tree<Array<T>>& params, const Array<T>& x, const Array<T>& y, const Loss& loss, const LossOptions& o) {
-  const Law law = law_of(motion, o);
+  Law law = law_of(motion, o);
   const char* name = law.name();
   check_examples(name, "x", x);
   check_finite(name, "params", params);
@@ -174,7 +185,9 @@ template <Scalar T> LossTraining<T> train(Motion motion, const ntk::Apply& f, co
       std::copy(kept.begin(), kept.end(), kv);
     };
   } else {
-    product = stored(network.kernel(), 1);
+    Array<double> kernel = network.kernel();
+    add_relative_ridge(law, o, kernel);
+    product = stored(std::move(kernel), 1);
   }
   if (decays) product = decaying(std::move(product), network.pull().reshaped(Shape{f0.size()}), network.decaying_square());
   return training<T>(law, o, f0, false, std::move(network), equation_of(law, loss, o, f0, cast<double>(y), std::move(product)));
@@ -182,7 +195,7 @@ template <Scalar T> LossTraining<T> train(Motion motion, const ntk::Apply& f, co
 
 // matrix [n, n], which acts on `columns` columns alike.
 template <Scalar T> LossTraining<T> train(Motion motion, const Array<T>& matrix, Index columns, bool traced, const Array<T>& f0, const Array<T>& y, const Loss& loss, const LossOptions& o) {
-  const Law law = law_of(motion, o);
+  Law law = law_of(motion, o);
   const char* name = law.name();
   if (law.weight_decay > 0) fail<StructureError>("{0}: weight decay moves the outputs by A theta0, which a kernel does not know; make it by {0}(f, params, x, y, loss)", name);
   if (o.rates.is_leaf() || !o.rates.children().empty()) fail<StructureError>("{0}: a kernel has no weights for rates to belong to; make it by {0}(f, params, x, y, loss)", name);
@@ -193,10 +206,10 @@ template <Scalar T> LossTraining<T> train(Motion motion, const Array<T>& matrix,
   const Index n = kernel.shape()[0];
   if (f0.size() != n * columns || (traced && f0.shape()[0] != n))
     fail<ShapeError>("{}: f0 is {}, the kernel is {}{}; it must be of the training examples with themselves", name, f0.shape(), kernel.shape(), traced ? fmt::format(" for each of {} outputs", columns) : "");
-  double trace = 0;
-  for (Index i = 0; i < n; ++i) trace += std::max(0.0, kernel.data()[i * n + i]);
+  add_relative_ridge(law, o, kernel);
+  const double no_eigenvalue_above = trace(kernel);
   Equation e = equation_of(law, loss, o, cast<double>(f0), cast<double>(y), stored(std::move(kernel), columns));
-  e.noise = std::max(static_cast<double>(n), 10.0) * static_cast<double>(std::numeric_limits<T>::epsilon()) * trace;  // no eigenvalue is larger than the trace
+  e.noise = std::max(static_cast<double>(n), 10.0) * static_cast<double>(std::numeric_limits<T>::epsilon()) * std::abs(no_eigenvalue_above);
   return training<T>(law, o, cast<double>(f0), traced, std::nullopt, std::move(e));
 }
 

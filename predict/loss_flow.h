@@ -38,6 +38,7 @@ struct Integration {
 struct LossOptions {
   double rate = 1;            // as in FlowOptions
   double ridge = 0;           // r: the loss has r |theta - theta0|^2 / (2 N) besides
+  double relative_ridge = 0;  // r as a multiple of the mean of the kernel's diagonal; added to ridge. Not with matrix_free
   double weight_decay = 0;    // w: the loss has w |theta|^2 / 2 besides. Only of a network
   double momentum = 0.9;      // of momentum and momentum_flow alone, as is nesterov
   bool nesterov = false;

@@ -131,6 +131,10 @@ TEST_CASE("ridge, weight decay, rates and frozen layers are those of the closed 
         CHECK(same(flow(t).weights(), exact(t).weights(), 1e-6));
       }
     }
+    options.matrix_free = false;
+    options.relative_ridge = .01;
+    const auto relative = gradient_flow(network, c.params, c.x, c.y, FlowOptions{.rate = .7, .ridge = ridge, .relative_ridge = .01, .weight_decay = decay, .rates = rated ? rates : Rates{}});
+    CHECK(difference(gradient_flow(network, c.params, c.x, c.y, Loss::squared(), options)(infinity).train(), relative(infinity).train()) < 1e-9);
     const auto weights = gradient_flow(network, c.params, c.x, c.y, Loss::squared(), options)(5).weights();
     if (rated) CHECK(weights["b1"].leaf() == c.params["b1"].leaf());
   }
@@ -476,6 +480,9 @@ TEST_CASE("what cannot be trained on a loss is refused in a sentence") {
   CHECK_THROWS_WITH_AS(flow(-1), "gradient_flow: t must be a number from 0 to infinity, got -1; expm1_dot runs backwards, where that is wanted", NumericalError);
   CHECK_THROWS_WITH_AS(gradient_flow(network, c.params, c.x, Array<double>(Shape{6}), softmax), "gradient_flow: y is [6], the outputs it is the target of are [6,2]; reshape y to that", ShapeError);
   CHECK_THROWS_WITH_AS(gradient_flow(network, c.params, c.x, c.y, softmax, {.rtol = 0}), "gradient_flow: rtol and atol must be from 1e-13 to 1, got 0 and 1e-08; below that it is rounding that decides", NumericalError);
+  CHECK_THROWS_WITH_AS(gradient_flow(network, c.params, c.x, c.y, softmax, {.relative_ridge = -1}), "gradient_flow: the relative ridge must be finite and not negative, got -1", NumericalError);
+  CHECK_THROWS_WITH_AS(gradient_flow(network, c.params, c.x, c.y, softmax, {.relative_ridge = 1, .matrix_free = true}),
+                       "gradient_flow: a relative ridge is one of the kernel's diagonal, which is not there with matrix_free; give the ridge itself", StructureError);
   CHECK_THROWS_WITH_AS(gradient_flow(network, c.params, c.x, c.y, softmax, {.max_products = 0}), "gradient_flow: max_products must be positive, got 0", NumericalError);
   CHECK_THROWS_WITH_AS(gradient_flow(network, c.params, Array<double>(Shape{0, 3}), c.y, softmax), "gradient_flow: x is [0,3]; there must be at least one example and one output", ShapeError);
   CHECK_THROWS_WITH_AS(momentum_flow(network, c.params, c.x, c.y, softmax, {.nesterov = true}),
