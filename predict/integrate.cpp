@@ -284,7 +284,7 @@ void Path::advance_explicit() {
 
 Numbers Path::between(double t) {
   const double h = to_.t - from_.t, part = (t - from_.t) / h, rest = 1 - part;
-  if (from_.method == Stepping::exprb43) return exponential_step(equation_, from_.values, k_[0], t - from_.t).values;
+  if (from_.method == Stepping::exprb43) return exponential_between(t - from_.t);
   Numbers answer = from_.values;
   for (std::size_t i = 0; i < answer.size(); ++i) {
     const double change = to_.values[i] - from_.values[i], bend = h * k_[0][i] - change;
@@ -296,6 +296,22 @@ Numbers Path::between(double t) {
 }
 
 // ---- exprb43
+
+// A shorter step; in parts where its Krylov spaces cannot answer it at once, which those of the longer one could.
+Numbers Path::exponential_between(double left) {
+  Numbers y = from_.values, slope = k_[0];
+  for (double h = left;;) {
+    ExponentialStep step = exponential_step(equation_, y, slope, h);
+    if (step.values.empty()) {
+      check_step(h /= 2);
+      continue;
+    }
+    y = std::move(step.values);
+    if (!(left > step.h)) return y;
+    h = left -= step.h;
+    equation_.slope(y, slope);
+  }
+}
 
 void Path::advance_exponential() {
   for (bool again = false;; again = true) {

@@ -66,6 +66,7 @@ class Path {
   double stiffness(double h) const;
   void note_stiffness(bool stiff);
   Numbers between(double t);
+  Numbers exponential_between(double left);
   void spend(Index products);
   void check_step(double h) const;
   const char* operation_;

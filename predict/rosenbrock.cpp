@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 namespace linnet::predict {
 
@@ -255,33 +256,37 @@ ExponentialStep exponential_step(const Equation& e, const Numbers& y, const Numb
   Root root;
   if (!root.of(e, f)) return {.h = h, .convex = false};
 
-  Krylov linear(e, root, y, slope);
-  if (!linear.until([&] { return linear.wrong(1, h); }))
-    while (h > 0 && linear.wrong(1, h) >= part_of_error) h *= .75;
-  const double largest = e.rate * (linear.largest() + e.ridge);
+  std::optional<Krylov> basis(std::in_place, e, root, y, slope);  // one at a time in memory
+  if (!basis->until([&] { return basis->wrong(1, h); }))
+    while (h > 0 && basis->wrong(1, h) >= part_of_error) h *= .75;
+  const double largest = e.rate * (basis->largest() + e.ridge);
   Numbers second = y, third = y;
-  linear.add(h / 2, 1, h / 2, second);
-  linear.add(h, 1, h, third);
+  basis->add(h / 2, 1, h / 2, second);
+  basis->add(h, 1, h, third);
+  Index products = basis->products() + 1;
   Numbers end = third, wrong(y.size(), 0);
 
   const Numbers v2 = remainder(e, f, g, y, second);
-  if (!is_finite(v2)) return failed(h, std::numeric_limits<double>::infinity(), largest, linear.products() + 1);
-  Krylov d2(e, root, y, v2);
-  const bool held = d2.until([&] { return std::max({d2.wrong(1, h), 16 * d2.wrong(3, h), 48 * d2.wrong(4, h)}); });
-  if (!held) return failed(h, 1e4, largest, linear.products() + d2.products() + 1);
-  d2.add(h, 1, h, third);
-  d2.add(16 * h, 3, h, end);
-  d2.add(-48 * h, 4, h, wrong);
+  if (!is_finite(v2)) return failed(h, std::numeric_limits<double>::infinity(), largest, products);
+  basis.emplace(e, root, y, v2);
+  const bool held = basis->until([&] { return std::max({basis->wrong(1, h), 16 * basis->wrong(3, h), 48 * basis->wrong(4, h)}); });
+  products += basis->products() + 1;
+  if (!held) return failed(h, 1e4, largest, products);
+  basis->add(h, 1, h, third);
+  basis->add(16 * h, 3, h, end);
+  basis->add(-48 * h, 4, h, wrong);
 
   const Numbers v3 = remainder(e, f, g, y, third);
-  if (!is_finite(v3)) return failed(h, std::numeric_limits<double>::infinity(), largest, linear.products() + d2.products() + 2);
-  Krylov d3(e, root, y, v3);
-  if (!d3.until([&] { return std::max(2 * d3.wrong(3, h), 12 * d3.wrong(4, h)); })) return failed(h, 1e4, largest, linear.products() + d2.products() + d3.products() + 2);
-  d3.add(-2 * h, 3, h, end);
-  d3.add(12 * h, 4, h, wrong);
+  if (!is_finite(v3)) return failed(h, std::numeric_limits<double>::infinity(), largest, products);
+  basis.emplace(e, root, y, v3);
+  const bool held_again = basis->until([&] { return std::max(2 * basis->wrong(3, h), 12 * basis->wrong(4, h)); });
+  products += basis->products();
+  if (!held_again) return failed(h, 1e4, largest, products);
+  basis->add(-2 * h, 3, h, end);
+  basis->add(12 * h, 4, h, wrong);
   for (std::size_t i = 0; i < end.size(); ++i) end[i] += wrong[i];
   const double error = e.measure(wrong.data() + e.rows(), y, end);
-  return {std::move(end), h, error, largest, linear.products() + d2.products() + d3.products() + 2, true};
+  return {std::move(end), h, error, largest, products, true};
 }
 
 }  // namespace linnet::predict
