@@ -168,7 +168,7 @@ TEST_CASE("bounds hold on two hundred random problems, and are near the truth") 
       measure(c, law, std::pow(10., 3.5 + 3.5 * draw()) / scale, std::pow(10., -6 + 3 * draw()), draw, r);
     }
   }
-  MESSAGE("of ", r.problems, ": outputs hold ", r.outputs_hold, ", within 10 ", r.outputs_near, "; weights hold ", r.weights_hold, ", within 100 ", r.weights_near, "; points hold ", r.points_hold, "; estimate within 100 ", r.estimate_near);
+  INFO("of ", r.problems, ": outputs hold ", r.outputs_hold, ", within 10 ", r.outputs_near, "; weights hold ", r.weights_hold, ", within 100 ", r.weights_near, "; points hold ", r.points_hold, "; estimate within 100 ", r.estimate_near);
   CHECK(r.problems == 200);
   CHECK(r.outputs_hold == 200);
   CHECK(r.outputs_near == 200);
