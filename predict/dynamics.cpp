@@ -22,10 +22,16 @@ using autodiff::StructureError;
 
 // What there is instead of a spectrum, until there is one.
 struct Dynamics::Products {
-  Krylov krylov;
+  std::optional<Krylov> krylov;  // until there is
   Array<double> residual, pull;
   Sources sources;
   std::optional<Dynamics> spectral = {};
+  // The kernel and the basis are given back: the spectrum is as large.
+  void decompose(const Law& law, std::string why) {
+    spectral.emplace(sources.decompose(), residual, law, pull);
+    krylov.reset();
+    sources = {.n = sources.n, .why = std::move(why)};
+  }
   struct Limit {
     Array<double> coefficients, change;  // [n, 1, k]
     Bounds bounds;
@@ -36,11 +42,11 @@ struct Dynamics::Products {
   const Limit* at_infinity(const Law& law, std::span<const double> times);
   Array<double> coefficients(const Law& law, std::span<const double> times) {
     const Limit* known = at_infinity(law, times);
-    return known ? known->coefficients : krylov.coefficients(times);
+    return known ? known->coefficients : krylov->coefficients(times);
   }
   Array<double> change(const Law& law, std::span<const double> times) {
     const Limit* known = at_infinity(law, times);
-    return known ? known->change : krylov.change(times);
+    return known ? known->change : krylov->change(times);
   }
 };
 
@@ -101,7 +107,8 @@ Dynamics Dynamics::with_ridge(double ridge) const {
   other.shift_ = other.law_.shift(rows());
   if (!products_) check_semidefinite(law_.name(), spectrum_->lambda_min(), spectrum_->lambda_max(), n_, spectrum_->tolerance(), ridge);
   else {
-    other.products_ = std::make_shared<Products>(Products{products_->krylov.with_ridge(ridge), products_->residual, products_->pull, products_->sources});
+    other.products_ = std::make_shared<Products>(Products{products_->krylov, products_->residual, products_->pull, products_->sources});
+    if (products_->krylov) other.products_->krylov = products_->krylov->with_ridge(ridge);
     if (products_->spectral) other.products_->spectral.emplace(products_->spectral->with_ridge(ridge));
   }
   return other;
@@ -112,8 +119,7 @@ const Dynamics& Dynamics::need_spectrum(const char* operation) const {
   if (!p.spectral) {
     if (!p.sources.decompose || !p.sources.automatic)
       fail<StructureError>("{}: these dynamics know the kernel by products alone; take Solver::decomposition, where N = {} rows are not too many, or ntk::largest_eigenvalues", operation, modes_.size());
-    p.spectral.emplace(p.sources.decompose(), p.residual, law_, p.pull);
-    p.sources.why = fmt::format("{} wants the spectrum", operation);
+    p.decompose(law_, fmt::format("{} wants the spectrum", operation));
   }
   return *p.spectral;
 }
@@ -125,11 +131,10 @@ const Dynamics* Dynamics::by_spectrum(std::span<const double> times) const {
   if (p.spectral) return &*p.spectral;
   if (!p.sources.automatic || !p.sources.kernel || p.at_infinity(law_, times)) return nullptr;
   for (const double t : times) {
-    for (Index most = 20; !p.krylov.advance(t, most); most *= 2) {
-      const double predicted = p.krylov.products_predicted(t);
+    for (Index most = 20; !p.krylov->advance(t, most); most *= 2) {
+      const double predicted = p.krylov->products_predicted(t);
       if (4 * predicted <= static_cast<double>(n_) && 4 * most <= n_) continue;
-      p.spectral.emplace(p.sources.decompose(), p.residual, law_, p.pull);
-      p.sources.why = fmt::format("t = {:.6g} would need some {:.0f} products, and the kernel has {} rows", t, predicted, n_);
+      p.decompose(law_, fmt::format("t = {:.6g} would need some {:.0f} products, and the kernel has {} rows", t, predicted, n_));
       return &*p.spectral;
     }
   }
@@ -141,7 +146,7 @@ Bounds Dynamics::bounds(double t) const {
   if (const Dynamics* other = by_spectrum(std::span(&t, 1))) return other->bounds(t);
   if (products_) {
     const Products::Limit* known = products_->at_infinity(law_, std::span(&t, 1));
-    return known ? known->bounds : products_->krylov.bounds(t);
+    return known ? known->bounds : products_->krylov->bounds(t);
   }
   // A decomposition is that of a kernel that differs by rounding, which is at most the tolerance; measured answers differ by less than ten epsilon times the condition.
   const double reach = law_.motion == Motion::gradient_flow ? law_.rate * t / rows() * spectrum_->lambda_max() : condition();
@@ -160,7 +165,7 @@ std::string Dynamics::explain() const {
   if (!products_) return fmt::format("decomposition of a kernel of {} rows", n_);
   const Products& p = *products_;
   if (p.spectral) return fmt::format("decomposition of a kernel of {} rows: {}", n_, p.sources.why);
-  return fmt::format("products with a kernel of {} rows: {}; {} so far, a basis of {}{}", n_, p.sources.why, p.krylov.products(), ntk::in_bytes(static_cast<double>(p.krylov.bytes())),
+  return fmt::format("products with a kernel of {} rows: {}; {} so far, a basis of {}{}", n_, p.sources.why, p.krylov->products(), ntk::in_bytes(static_cast<double>(p.krylov->bytes())),
                      p.limit ? "; t = infinity by Cholesky's factor" : "");
 }
 
@@ -184,7 +189,7 @@ Index Dynamics::rank() const {
 }
 
 double Dynamics::condition() const {
-  if (products_) return products_->sources.automatic ? need_spectrum("condition").condition() : products_->krylov.condition();
+  if (products_) return products_->sources.automatic || products_->spectral ? need_spectrum("condition").condition() : products_->krylov->condition();
   double smallest = std::numeric_limits<double>::infinity(), largest = 0;
   for (Index i = 0; i < spectrum_->size(); ++i)
     if (keeps(i)) {
@@ -197,7 +202,7 @@ double Dynamics::condition() const {
 
 double Dynamics::lambda_max() const {
   if (!products_) return spectrum_->lambda_max();
-  return products_->spectral ? products_->spectral->lambda_max() : products_->krylov.lambda_max();
+  return products_->spectral ? products_->spectral->lambda_max() : products_->krylov->lambda_max();
 }
 
 double Dynamics::max_rate() const { return law_.max_rate(lambda_max(), rows()); }
