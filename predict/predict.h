@@ -1,6 +1,7 @@
 // Everything of predict: training dynamics of linearized networks. Start at trained.h, which has closed forms; loss_flow.h has any loss.
 #pragma once
 
+#include "linnet/predict/conjugate_gradients.h"
 #include "linnet/predict/dynamics.h"
 #include "linnet/predict/ensemble.h"
 #include "linnet/predict/krylov.h"

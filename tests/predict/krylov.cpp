@@ -73,7 +73,7 @@ class Cases {
 
 std::vector<Case> eight_spectra(Index n) {
   Cases make(n, 21);
-  const auto geometric = [n](double condition, Index rank) {
+  const auto geometric = [](double condition, Index rank) {
     return [condition, rank](Index i) { return i < rank ? std::pow(condition, -static_cast<double>(i) / static_cast<double>(rank - 1)) : 0.; };
   };
   std::vector<Case> all;
@@ -325,7 +325,7 @@ TEST_CASE("the smallest problems: one row, nothing to learn, a kernel of zeros, 
 TEST_CASE("not converged is an answer: the least residual, and its length as bound") {
   const Index n = 200;
   Cases make(n, 71);
-  const Case c = make("", [n](Index i) { return std::pow(1e12, -static_cast<double>(i) / static_cast<double>(n - 1)); });
+  const Case c = make("", [](Index i) { return std::pow(1e12, -static_cast<double>(i) / static_cast<double>(n - 1)); });
   const Law law{.rate = static_cast<double>(n)};
   Krylov krylov(products_with(c.kernel), c.residual, law, {}, {.max_products = 60});
   const double t = infinity;

@@ -99,6 +99,28 @@ TEST_CASE("a network trained by products is where a decomposition says, within i
   }
 }
 
+TEST_CASE("kernels of networks, one with more rows than weights, are answered by products to 1e-8 or to what the bound says") {
+  for (const Index n : {150, 320}) {  // 204 weights
+    const Case c = network_case(n, 1, 14);
+    const auto kernel = linnet::ntk::full(network, c.params, c.x);
+    const Array<double> f0 = linnet::autodiff::compile(network, c.params, c.x)(c.params, c.x);
+    const auto exact = gradient_flow(kernel, f0, c.y, {.solver = Solver::decomposition}), flow = gradient_flow(kernel, f0, c.y, {.solver = Solver::krylov});
+    const double unit = static_cast<double>(n) / exact(0).lambda_max();
+    CHECK((exact(0).rank() < n) == (n == 320));
+    for (const double s : {1., 3., 10., 30., 1e2, 3e2, 1e3, 1e4, 1e5, 1e6, 1e8, 1e12, infinity}) {
+      CAPTURE(n);
+      CAPTURE(s);
+      const double t = s * unit;
+      const Array<double> change = exact(t).train() - f0, came = flow(t).train() - f0;
+      const Bounds b = flow(t).bounds();
+      const double rounding = 10 * std::numeric_limits<double>::epsilon() * std::min(s, exact(0).condition()), allowed = std::max(1e-8, rounding);
+      if (b.converged) CHECK(norm(came - change) <= allowed * norm(change));
+      CHECK(norm(came - change) <= b.outputs + rounding * norm(change));
+      CHECK((b.converged || s > 1e7));
+    }
+  }
+}
+
 TEST_CASE("momentum and steps take a solver too, and many times are answered in one product") {
   const Case c = network_case(40, 1, 6);
   const auto exact = momentum(network, c.params, c.x, c.y, {.rate = .2, .momentum = .8, .solver = Solver::decomposition});
