@@ -205,6 +205,8 @@ double Dynamics::lambda_max() const {
   return products_->spectral ? products_->spectral->lambda_max() : products_->krylov->lambda_max();
 }
 
+bool Dynamics::matrixless() const { return products_ && !products_->spectral && !products_->sources.kernel; }
+
 double Dynamics::max_rate() const { return law_.max_rate(lambda_max(), rows()); }
 
 void Dynamics::check_times(const char* operation, std::span<const double> times) const {

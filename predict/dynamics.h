@@ -55,6 +55,7 @@ class Dynamics {
   double condition() const;
   double lambda_max() const;
   Index size() const { return n_; }  // rows of the kernel
+  bool matrixless() const;           // whether there is neither a kernel nor a spectrum
   // The rate below which steps converge, and above which they diverge; infinity of flows, and where there is nothing to train.
   double max_rate() const;
 

@@ -75,7 +75,7 @@ template <Scalar T> class Trained {
  public:
   double time() const { return t_; }
   Array<T> train() const;                         // outputs on the training examples
-  Array<T> predict(const Array<T>& x_new) const;  // outputs elsewhere; assembles K(x_new, x) at every call
+  Array<T> predict(const Array<T>& x_new) const;  // outputs elsewhere; assembles K(x_new, x) at every call, where the solver has a kernel; otherwise as linearized() does
   Array<T> predict(const Points& points) const;   // the same without assembling
   Array<T> predict(const ntk::FullKernel<T>& kernel_test_train, const Array<T>& f0_test) const;
   Array<T> predict(const TraceApproximation<T>& kernel_test_train, const Array<T>& f0_test) const;
