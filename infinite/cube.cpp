@@ -231,14 +231,16 @@ template <Scalar T> template <bool last> void Cube<T>::layer(const CubeImage<T>&
   }
   if constexpr (last)
     for (Index e = 0; e < lanes_; ++e) {
-      sum_k_ += static_cast<double>(sum_k[e]);
-      sum_t_ += static_cast<double>(sum_t[e]);
+      sum_k_ += weight_ * static_cast<double>(sum_k[e]);
+      sum_t_ += weight_ * static_cast<double>(sum_t[e]);
     }
 }
 
 template <Scalar T> std::pair<double, double> Cube<T>::pair(const CubeImage<T>& row, const CubeImage<T>& column) {
   sum_k_ = sum_t_ = 0;
-  for (Index dw = 1 - width_; dw < width_; ++dw) {
+  const bool self = &row == &column;
+  for (Index dw = self ? 0 : 1 - width_; dw < width_; ++dw) {
+    weight_ = self && dw > 0 ? 2 : 1;
     const Index planes = width_ - std::abs(dw), w1 = std::max<Index>(0, -dw), w2 = std::max<Index>(0, dw);
     load(row, column, w1, w2, planes);
     for (std::size_t l = 0; l < plan_.layers.size(); ++l) {

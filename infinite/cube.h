@@ -40,7 +40,7 @@ template <Scalar T> class Cube {
  public:
   Cube(const CubePlan& plan, Index height, Index width, Index channels);
   CubeImage<T> image(const T* x) const;  // [height, width, channels]
-  // K and the ntk behind the mean. One thread at a time.
+  // K and the ntk behind the mean. One thread at a time. Of an image with itself an offset and its opposite have the same.
   std::pair<double, double> pair(const CubeImage<T>& row, const CubeImage<T>& column);
 
  private:
@@ -51,7 +51,7 @@ template <Scalar T> class Cube {
   Index height_, width_, channels_, lanes_, padded_, reach_, stride_;
   Buffer<T> distance_, ntk_, next_distance_, next_ntk_;  // cubes
   Buffer<T> d_, t_;                                      // a plane with its surroundings, summed across
-  double sum_k_ = 0, sum_t_ = 0;
+  double weight_ = 1, sum_k_ = 0, sum_t_ = 0;
 };
 
 }  // namespace linnet::infinite

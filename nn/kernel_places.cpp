@@ -72,6 +72,49 @@ constinit const Primitive diagonal_spread_p{
     .eval = {diagonal_eval<float, false>, diagonal_eval<double, false>},
     .transpose = [](const autodiff::Rule& r, int, Var ct) { return emit(diagonal_sum_p, std::array{ct}, r.attributes); }, .flops = diagonal_flops};
 
+// ---- sums over taps: [n, h, w] -> [n, places of h, of w]; and its transpose
+
+Shape taps_shape(Shapes in, const Attributes& attributes, bool forward) {
+  const Shape expected = all_pairs(std::get<Window>(attributes), !forward).part(0, 2);
+  if (in[0].rank() != 3 || in[0].part(1, 3) != expected) fail<ShapeError>("values [n, {}] of places are needed, got {}", expected, in[0]);
+  return all_pairs(std::get<Window>(attributes), forward).part(0, 2).inserted(0, std::array{in[0][0]});
+}
+template <class T, bool forward> void taps_eval(const KernelCall<T>& call) {
+  const auto& [height, width, circular] = std::get<Window>(call.attributes);
+  const Index in_size = call.in_shape[0]->size(1, 3), out_size = call.out_shape.size(1, 3), lanes = call.count() * call.out_shape[0], w = width.extent, wide = width.places;
+  std::fill_n(call.out, lanes * out_size, T(0));
+  for (Index lane = 0; lane < lanes; ++lane)
+    for (Index p = 0; p < height.places; ++p)
+      for (Index i = 0; i < height.size; ++i) {
+        const Index h = position(height, circular, p, i);
+        if (h < 0) continue;
+        const T* const in = call.in[0] + lane * in_size + (forward ? h * w : p * wide);
+        T* const out = call.out + lane * out_size + (forward ? p * wide : h * w);
+        for (Index j = 0; j < width.size; ++j) {
+          if (width.stride == 1 && !circular) {
+            const Index first = std::max<Index>(0, width.before - j), end = std::min(wide, w + width.before - j), shift = j - width.before;
+            for (Index q = first; q < end; ++q) {
+              if constexpr (forward) out[q] += in[q + shift];
+              else out[q + shift] += in[q];
+            }
+          } else {
+            for (Index q = 0; q < wide; ++q)
+              if (const Index x = position(width, circular, q, j); x >= 0) {
+                if constexpr (forward) out[q] += in[x];
+                else out[x] += in[q];
+              }
+          }
+        }
+      }
+}
+extern const Primitive taps_spread_p;
+constinit const Primitive taps_sum_p{
+    .name = "taps_sum", .operands = {Operand::linear}, .joint = true, .infer = [](Shapes in, const Attributes& a) { return taps_shape(in, a, true); }, .eval = {taps_eval<float, true>, taps_eval<double, true>},
+    .transpose = [](const autodiff::Rule& r, int, Var ct) { return emit(taps_spread_p, std::array{ct}, r.attributes); }, .flops = diagonal_flops};
+constinit const Primitive taps_spread_p{
+    .name = "taps_spread", .operands = {Operand::linear}, .joint = true, .infer = [](Shapes in, const Attributes& a) { return taps_shape(in, a, false); }, .eval = {taps_eval<float, false>, taps_eval<double, false>},
+    .transpose = [](const autodiff::Rule& r, int, Var ct) { return emit(taps_sum_p, std::array{ct}, r.attributes); }, .flops = diagonal_flops};
+
 WindowAxis axis_of(const Windowed& s, std::size_t i, Index extent) {
   const Index size = s.size[i], stride = s.strides[i];
   if (s.padding == Padding::valid) return {extent, (extent - size) / stride + 1, size, stride, 1, 0};
@@ -103,17 +146,17 @@ Shape places_of(const Shape& value) { return value.part(1, value.rank() - 1); }
 
 Shape joined_places(const Shape& places, Index channels) { return joined({{1}, places, {channels}}); }
 
-Var mean_of_taps(const Windowed& s, const Var& variance) {
-  const Shape places = variance.shape();
-  const Var y = autodiff::avg_pool(reshape(variance, joined({{1}, places, {1}})), two(s.size), {two(s.strides), s.padding, false});
-  return reshape(y, places_of(y.shape()));
+// [n, places…] of this many lanes in front.
+static Var mean_of(const Windowed& s, const Var& values, const Shape& places) {
+  const Shape shape = values.shape(), front = shape.part(0, shape.rank() - places.rank());
+  const Window w = window_of(s, places);
+  const Var sum = emit(taps_sum_p, std::array{reshape(values, joined({{front.size()}, all_pairs(w, false).part(0, 2)}))}, w);
+  return (1 / static_cast<double>(taps_of(s))) * reshape(sum, joined({front, answered(w, places.rank())}));
 }
+Var mean_of_taps(const Windowed& s, const Var& variance) { return mean_of(s, variance, variance.shape()); }
 Var mean_of_taps(const Windowed& s, const Var& covariance, bool all_places) {
   const Shape shape = covariance.shape();
-  if (!all_places) {
-    const Var y = autodiff::avg_pool(reshape(covariance, joined({shape, {1}})), two(s.size), {two(s.strides), s.padding, false});
-    return reshape(y, y.shape().part(0, y.shape().rank() - 1));
-  }
+  if (!all_places) return mean_of(s, covariance, shape.part(1, shape.rank()));
   const Shape places = row_places(shape);
   const Window w = window_of(s, places);
   const Var sum = emit(diagonal_sum_p, std::array{reshape(covariance, joined({{shape[0]}, all_pairs(w, false)}))}, w);
