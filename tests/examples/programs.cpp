@@ -116,6 +116,24 @@ TEST_CASE("the recurrent example traces one step, and its gradients and kernels 
   CHECK(unrolled > 1000 * 5);
 }
 
+TEST_CASE("the infinite-width example shows finite kernels going to their limit") {
+  const Ended ended = run("infinite_width");
+  CAPTURE(ended.text);
+  CHECK(ended.code == 0);
+  double before_one = 1e9, one = 0, mean = 0;
+  int width = 0, rows = 0;
+  std::istringstream lines(ended.text);
+  for (std::string line; std::getline(lines, line);) {
+    if (std::sscanf(line.c_str(), "%d %lf %lf", &width, &one, &mean) != 3) continue;
+    CHECK(one < before_one / 1.5);
+    CHECK(mean < one);
+    before_one = one;
+    ++rows;
+  }
+  CHECK(rows == 4);
+  CHECK(mean < 0.02);
+}
+
 TEST_CASE("weight_space writes the figure's data, its script, and weights that are a tree") {
   const Folder folder;
   const Ended ended = run(small + "--no-plot --theta-at 10 --out '" + folder.path().string() + "/a/b'");
