@@ -2,6 +2,7 @@
 #pragma once
 
 #include "linnet/autodiff/autodiff.h"
+#include "linnet/infinite/function.h"
 #include "linnet/infinite/kernel.h"
 #include "linnet/nn/nn.h"
 #include "linnet/ntk/ntk.h"

@@ -289,4 +289,45 @@ std::shared_ptr<const Program> trace_pairs(const Network& network, const Example
   return std::make_shared<const Program>(tape.seal(outputs));
 }
 
+TracedKernels trace_kernels(const Network& network, Index channels, const Var& row_variances, const Var& column_variances, const Var& relative_gap, const StepScale& scale) {
+  const auto all = static_cast<std::size_t>(network.values);
+  std::vector<Shape> shapes(all);
+  std::vector<std::vector<nn::Sides>> statistics(network.steps.size());
+  std::vector<nn::Sides> deviations(all);
+  // Both sets go through the rules of single examples; a number of one is a row of the pairs, of the other a column.
+  for (const bool row : {true, false}) {
+    const Index n = (row ? row_variances : column_variances).shape()[0];
+    const auto put = [&](nn::Sides& to, const Var& v) { (row ? to.row : to.column) = reshape(v, row ? Shape{n, 1} : Shape{1, n}); };
+    std::vector<nn::ExampleValue> values(all);
+    const auto know = [&](int id, const nn::ExampleValue& v) {
+      const auto i = static_cast<std::size_t>(id);
+      values[i] = v;
+      shapes[i] = v.shape;
+      put(deviations[i], sqrt(v.variance));
+    };
+    know(0, {{1, channels}, row ? row_variances : column_variances});
+    for (std::size_t i = 0; i < network.steps.size(); ++i) {
+      const Network::Step& step = network.steps[i];
+      in_path(step.path, [&] {
+        if (step.rule->places == nn::Places::all) fail<StructureError>("{}: kernels of traced examples have no places; use infinite::Kernel", step.name);
+        std::vector<nn::Statistic> mine;
+        const auto out = step.rule->example(map([&](int id) { return values[static_cast<std::size_t>(id)]; }, step.in), mine, [&](std::string_view option, double value) { return scale(step, option, value); });
+        std::erase_if(mine, [](const nn::Statistic& s) { return s.error; });
+        statistics[i].resize(mine.size());
+        for (std::size_t k = 0; k < mine.size(); ++k) put(statistics[i][k], mine[k].value);
+        map([&](int id, const nn::ExampleValue& v) { return know(id, v), 0; }, step.out, out);
+      });
+    }
+  }
+  Tracer pairs(network, shapes);
+  const auto deviation = [&](int id) { return deviations[static_cast<std::size_t>(id)]; };
+  pairs.know(0, deviation(0), product(deviation(0)) * relative_gap, {}, false);
+  for (std::size_t i = 0; i < network.steps.size(); ++i) {
+    const Network::Step& step = network.steps[i];
+    in_path(step.path, [&] { pairs.run(step, statistics[i], std::vector<bool>(statistics[i].size(), false), deviation, [&](std::string_view option, double value) { return scale(step, option, value); }); });
+  }
+  const nn::PairValue last = pairs.value(network.output, false);
+  return {last.nngp(), last.ntk.is_zero() ? zeros_like(last.gap) : last.ntk};
+}
+
 }  // namespace linnet::infinite

@@ -63,4 +63,11 @@ enum class Wanted { nngp, ntk, both };
 // where it is split and numbers are float, what rounding left of either. Outputs: what is wanted, nngp first.
 std::shared_ptr<const Program> trace_pairs(const Network& network, const ExampleProgram& examples, Index columns, bool in_float, Wanted wanted);
 
+// Of traced examples without places: variances of rows [n] and of columns [m], and 1 - cos of the input's angles [n, m]. Both kernels, [n, m].
+using StepScale = std::function<Var(const Network::Step&, std::string_view option, double value)>;
+struct TracedKernels {
+  Var nngp, ntk;
+};
+TracedKernels trace_kernels(const Network& network, Index channels, const Var& row_variances, const Var& column_variances, const Var& relative_gap, const StepScale& scale);
+
 }  // namespace linnet::infinite

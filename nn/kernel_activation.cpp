@@ -235,7 +235,7 @@ ChoSaul next_of(const ChoSaul& before, Index n) {
 
 // s1^n s2^n J_n(theta) / (2 pi).
 Var cho_saul(const ChoSaul& J, Index n, const Var& P, const Var& h) {
-  const Var c = 1.0 - h, sine = sqrt(h * (2.0 - h)), rest = pi - angle(h);
+  const Var c = 1.0 - h, theta = angle(h), sine = angle_moment(h) + c * theta, rest = pi - theta;  // of the maps, which have slopes at both ends
   const auto of = [&](const std::vector<double>& p) { return p.size() == 1 ? zeros_like(c) + p[0] : horner(p, c); };
   const Var value = (1 / (2 * pi)) * (J.B.empty() ? rest : of(J.A) * rest + of(J.B) * sine);
   return n == 0 ? value : power(P, n) * value;
