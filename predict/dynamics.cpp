@@ -4,7 +4,7 @@
 #include "linnet/autodiff/finite.h"
 #include "linnet/autodiff/kernels/decompositions.h"
 #include "linnet/autodiff/kernels/gemm.h"
-#include "linnet/ntk/memory.h"
+#include "linnet/autodiff/table.h"
 #include "linnet/predict/spectral.h"
 
 #include <algorithm>
@@ -165,7 +165,7 @@ std::string Dynamics::explain() const {
   if (!products_) return fmt::format("decomposition of a kernel of {} rows", n_);
   const Products& p = *products_;
   if (p.spectral) return fmt::format("decomposition of a kernel of {} rows: {}", n_, p.sources.why);
-  return fmt::format("products with a kernel of {} rows: {}; {} so far, a basis of {}{}", n_, p.sources.why, p.krylov->products(), ntk::in_bytes(static_cast<double>(p.krylov->bytes())),
+  return fmt::format("products with a kernel of {} rows: {}; {} so far, a basis of {}{}", n_, p.sources.why, p.krylov->products(), autodiff::in_bytes(static_cast<double>(p.krylov->bytes())),
                      p.limit ? "; t = infinity by Cholesky's factor" : "");
 }
 

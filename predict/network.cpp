@@ -99,8 +99,6 @@ Array<double> Network::kernel(const Array<double>& x_new) const { return ntk::fu
 Array<double> Network::diagonal(const Array<double>& x_new) const { return ntk::diagonal(apply_, point_, x_new, options_); }
 ntk::Operator<double> Network::derivative(const Array<double>& x_new) const { return {apply_, point_, x_new, options_}; }
 
-Array<double> Network::diagonal(const Array<double>& x_new) const { return ntk::diagonal(apply_, point_, x_new, options_); }
-
 ntk::Operator<float> Network::narrow() const {
   return ntk::Operator<float>(apply_, map([](const Array<double>& a) { return autodiff::cast<float>(a); }, point_), autodiff::cast<float>(x_), options_);
 }

@@ -27,13 +27,11 @@ class Network {
   const ntk::Apply& apply() const { return apply_; }                      // of xi
   const Tree<Array<double>>& point() const { return point_; }             // xi at the beginning
   const ntk::Operator<double>& derivative() const { return derivative_; }  // of xi, at x
-  Array<double> product(const Array<double>& v) const { return derivative_(v); }  // A P A^T v, v of the shape of f0
   Array<double> kernel() const;                          // A P A^T of x with itself, [N, N]
   Array<double> kernel(const Array<double>& x_new) const;  // of x_new with x
   Array<double> diagonal(const Array<double>& x_new) const;  // of the kernel of x_new with itself, [n, outputs]
   ntk::Operator<double> derivative(const Array<double>& x_new) const;
   Array<double> value(const Array<double>& x_new) const;   // f(theta0, x_new), a few examples at a time where they are independent
-  Array<double> diagonal(const Array<double>& x_new) const;  // of the kernel of x_new with itself, of the shape of f there
   Array<double> product(const Array<double>& v) const { return derivative_(v.reshaped(f0().shape())); }  // A P A^T v
   ntk::Operator<float> narrow() const;                     // the same products in float
   Array<double> pull() const;                             // A theta0, of the shape of f0: of the weights that are trained, where weights decay

@@ -16,7 +16,7 @@ namespace linnet::predict {
 namespace {
 
 constexpr Index longest = 80;        // vectors of a basis: a step that needs more is made shorter
-constexpr double part_of_error = .2;  // that a Krylov space may have of the step's
+constexpr double part_of_error = .2;  // that a Subspace space may have of the step's
 
 // phi_j(z) = sum_k z^k / (k + j)!.
 double phi(int j, double z) {
@@ -129,9 +129,9 @@ class Root {
 
 // The functions F_j(H K) v = phi_j(-h rate (H K + ridge)) v of one vector v = (v, K v), as F(0) v + R D(R K R) R K v with the divided difference D(x) = (F(x) - F(0)) / x:
 // R K R is symmetric, and Lanczos' method for it needs one product with K a vector. What K does to R times each vector is kept, so that outputs cost nothing.
-class Krylov {
+class Subspace {
  public:
-  Krylov(const Equation& e, const Root& root, const Numbers& y, Numbers v) : e_(e), root_(root), y_(y), n_(e.rows()), start_(std::move(v)) {
+  Subspace(const Equation& e, const Root& root, const Numbers& y, Numbers v) : e_(e), root_(root), y_(y), n_(e.rows()), start_(std::move(v)) {
     next_ = root_(start_.data() + n_, n_);
     first_ = std::sqrt(inner(next_.data(), next_.data(), n_));
     append(first_);
@@ -154,7 +154,7 @@ class Krylov {
     }
   }
 
-  // Of phi_j for a step of h: the first term of the error of the Krylov space, as Equation::measure has it (Saad, SIAM J. Numer. Anal. 29, 1992).
+  // Of phi_j for a step of h: the first term of the error of the Subspace space, as Equation::measure has it (Saad, SIAM J. Numer. Anal. 29, 1992).
   double wrong(int j, double h) const {
     if (done()) return 0;
     const double speed = h * e_.rate;
@@ -256,7 +256,7 @@ ExponentialStep exponential_step(const Equation& e, const Numbers& y, const Numb
   Root root;
   if (!root.of(e, f)) return {.h = h, .convex = false};
 
-  std::optional<Krylov> basis(std::in_place, e, root, y, slope);  // one at a time in memory
+  std::optional<Subspace> basis(std::in_place, e, root, y, slope);  // one at a time in memory
   if (!basis->until([&] { return basis->wrong(1, h); }))
     while (h > 0 && basis->wrong(1, h) >= part_of_error) h *= .75;
   const double largest = e.rate * (basis->largest() + e.ridge);
