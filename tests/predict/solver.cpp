@@ -197,6 +197,28 @@ TEST_CASE("where nobody said, small kernels are decomposed, larger ones multipli
   CHECK(ridge.explain().find("Cholesky") != std::string::npos);
 }
 
+TEST_CASE("of many rows a network's kernel is never assembled, and a decomposition tells its rounding as bound") {
+  const Case many = network_case(5001, 1, 15);
+  const auto flow = gradient_flow(network, many.params, many.x, many.y);
+  const auto at = flow(10);
+  const Array<double> elsewhere = at.predict(many.x_new);
+  CHECK(at.bounds().converged);
+  CHECK(at.bounds().products < 100);
+  CHECK(flow.explain().starts_with("products with a kernel of 5001 rows: a kernel is assembled up to 5000 rows; "));
+  CHECK(difference(at.linearized(many.x), at.train()) < 1e-11);
+  CHECK(difference(elsewhere, at.linearized(many.x_new)) < 1e-14);
+  CHECK(at.predict(Array<double>(Shape{0, 3})).shape() == Shape{0, 1});
+
+  const Case few = network_case(40, 1, 16);
+  const auto exact = gradient_flow(network, few.params, few.x, few.y)(100);
+  const Bounds b = exact.bounds();
+  CHECK(b.products == 0);
+  CHECK(b.converged);
+  CHECK(b.outputs > 0);
+  CHECK(b.outputs < 1e-10);
+  CHECK(difference(exact.linearized(few.x), exact.train()) <= b.outputs);
+}
+
 TEST_CASE("another ridge needs no other decomposition and no other basis") {
   const Case c = network_case(60, 1, 13);
   for (const Solver solver : {Solver::decomposition, Solver::krylov}) {

@@ -29,6 +29,9 @@ TEST_CASE_TEMPLATE("weights and predictions have the same bits for any number of
     const auto flow = predict::gradient_flow(f, params, x, y, {.rate = 0.5, .ridge = 1e-3});
     const auto steps = predict::momentum(f, params, x, y, {.rate = 0.5, .weight_decay = 1e-3, .rates = {{"dense_0", predict::rate(0.25)}, {"dense_2", predict::rate(0)}}});
     all.push_back(steps.predict(steps.points(x_new), std::vector<double>{1, 1000}));
+    const auto products = predict::gradient_flow(f, params, x, y, {.rate = 0.5, .ridge = 1e-3, .solver = predict::Solver::krylov, .krylov = {.tolerance = 1e-5}});
+    all.push_back(products(1e4).train());
+    all.push_back(products(1e4).predict(x_new));
     const auto moved = steps(1000).weights();
     for (const Array<T>* leaf : moved.leaves()) all.push_back(*leaf);
     const auto any_loss = predict::gradient_flow(f, params, x, y, predict::Loss::huber(0.5), {.rtol = 1e-5, .atol = 1e-5});
