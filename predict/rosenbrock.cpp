@@ -16,7 +16,7 @@ namespace linnet::predict {
 namespace {
 
 constexpr Index longest = 80;        // vectors of a basis: a step that needs more is made shorter
-constexpr double part_of_error = .2;  // that a Subspace space may have of the step's
+constexpr double part_of_error = .2;  // that a Krylov space may have of the step's
 
 // phi_j(z) = sum_k z^k / (k + j)!.
 double phi(int j, double z) {
@@ -154,7 +154,7 @@ class Subspace {
     }
   }
 
-  // Of phi_j for a step of h: the first term of the error of the Subspace space, as Equation::measure has it (Saad, SIAM J. Numer. Anal. 29, 1992).
+  // Of phi_j for a step of h: the first term of the error of the Krylov space, as Equation::measure has it (Saad, SIAM J. Numer. Anal. 29, 1992).
   double wrong(int j, double h) const {
     if (done()) return 0;
     const double speed = h * e_.rate;

@@ -6,7 +6,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build="$root/build"
 
 build_packages=(g++ meson ninja-build pkg-config cmake ccache libeigen3-dev libfmt-dev doctest-dev nlohmann-json3-dev libzip-dev liblapacke-dev
-  libopenblas-dev libsleef-dev libcli11-dev libopenmpi-dev openmpi-bin zlib1g-dev gnuplot-nox)
+  libopenblas-dev libsleef-dev libsundials-dev libcli11-dev libopenmpi-dev openmpi-bin zlib1g-dev gnuplot-nox)
 
 say() { printf '%s\n' "$*" >&2; }
 
