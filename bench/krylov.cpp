@@ -8,8 +8,8 @@
 #include "linnet/ntk/ntk.h"
 #include "linnet/predict/predict.h"
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include <cmath>
 #include <limits>
@@ -60,7 +60,8 @@ struct Answer {
 template <Scalar T> std::map<double, Answer> large(const Options& o, const Array<double>& x, const Array<double>& y) {
   const nn::Layer layer = network(o, y.shape()[1]);
   const auto params = as<T>(nn::initialize<float>(layer, nn::Key(0), Shape{1, x.shape()[1]}));
-  const double tolerance = o.tolerance > 0 ? o.tolerance : std::is_same_v<T, float> ? 1e-5 : 1e-8;
+  const double tolerance = o.tolerance > 0 ? o.tolerance : std::is_same_v<T, float> ? 1e-5
+                                                                                    : 1e-8;
   predict::FlowOptions options{.solver = Solver::krylov, .krylov = {.tolerance = tolerance}};
   std::optional<predict::Training<T>> flow, ridged;
   const Array<T> inputs = cast<T>(cast<float>(x)), targets = cast<T>(cast<float>(y));
@@ -76,10 +77,11 @@ template <Scalar T> std::map<double, Answer> large(const Options& o, const Array
     seconds += once([&] { theta.emplace(at.weights()); }).wall;
     const predict::Bounds b = at.bounds();
     const Array<double> change = (last ? *ridged : *flow).dynamics().change(at.time());
-    const auto start = map([](const Array<T>& a) { return cast<double>(a); }, params), there = map([](const Array<T>& a) { return cast<double>(a); }, *theta);
+    const auto start = map([](const Array<T>&a) { return cast<double>(a); }, params), there = map([](const Array<T>&a) { return cast<double>(a); }, *theta);
     const double size = norm(change), moved = length(there, start);
     fmt::print(R"({{"bench":"krylov","part":"large","type":"{}","rows":{},"t_lambda_over_n":{},"ridge_over_lambda":{},"tolerance":{},"products":{},"seconds_so_far":{:.2f},"converged":{},"outputs_bound":{:.2e},)"
-               R"("weights_bound":{:.2e},"weights_estimate":{:.2e},"rigorous":[{},{}],"peak_mb":{:.0f}}})""\n",
+               R"("weights_bound":{:.2e},"weights_estimate":{:.2e},"rigorous":[{},{}],"peak_mb":{:.0f}}})"
+               "\n",
                std::is_same_v<T, float> ? "float" : "double", y.size(), last ? "null" : fmt::format("{:g}", s), last ? o.ridge : 0, tolerance, b.products, seconds, b.converged, b.outputs / size, b.weights / moved,
                b.weights_estimate / moved, b.outputs_rigorous, b.weights_rigorous, peak_memory_mb());
     std::fflush(stdout);
@@ -96,7 +98,9 @@ void run_large(const Options& o, const Array<double>& x, const Array<double>& y)
   if (narrow.empty() || wide.empty()) return;
   const auto start = as<double>(nn::initialize<float>(network(o, y.shape()[1]), nn::Key(0), Shape{1, x.shape()[1]}));
   for (const auto& [s, a] : wide)
-    fmt::print(R"({{"bench":"krylov","part":"float against double","t_lambda_over_n":{},"outputs":{:.2e},"weights":{:.2e}}})""\n", std::isinf(s) ? "null" : fmt::format("{:g}", s),
+    fmt::print(R"({{"bench":"krylov","part":"float against double","t_lambda_over_n":{},"outputs":{:.2e},"weights":{:.2e}}})"
+               "\n",
+               std::isinf(s) ? "null" : fmt::format("{:g}", s),
                norm(narrow[s].f - a.f) / norm(a.f), length(narrow[s].theta, a.theta) / length(a.theta, start));
 }
 
@@ -118,12 +122,13 @@ void run_small(const Options& o, const Array<double>& x, const Array<double>& y)
     std::optional<predict::Training<double>> flow;
     const double first = decomposition + once([&] { exact = (*spectral)(t).train(); }).wall;
     const double products = once([&] {
-      flow.emplace(with(Solver::krylov));
-      came = (*flow)(t).train();
-    }).wall;
+                              flow.emplace(with(Solver::krylov));
+                              came = (*flow)(t).train();
+                            }).wall;
     const double further = once([&] { static_cast<void>((*flow)(t / 3 > 0 && std::isfinite(t) ? t / 3 : 1).train()); }).wall;
     const predict::Bounds b = (*flow)(t).bounds();
-    fmt::print(R"({{"bench":"krylov","part":"small","rows":{},"condition":{:.2e},"t_lambda_over_n":{},"decomposition_s":{:.4f},"krylov_s":{:.4f},"ratio":{:.1f},"further_t_s":{:.5f},"products":{},"difference":{:.2e},"bound":{:.2e}}})""\n",
+    fmt::print(R"({{"bench":"krylov","part":"small","rows":{},"condition":{:.2e},"t_lambda_over_n":{},"decomposition_s":{:.4f},"krylov_s":{:.4f},"ratio":{:.1f},"further_t_s":{:.5f},"products":{},"difference":{:.2e},"bound":{:.2e}}})"
+               "\n",
                target.size(), spectral->dynamics().condition(), std::isinf(s) ? "null" : fmt::format("{:g}", s), first, products, first / products, further, b.products, norm(came - exact) / norm(exact - f0),
                b.outputs / norm(exact - f0));
   }

@@ -22,7 +22,7 @@ class NystromPreconditioner {
   // ShapeError: a rank that is not between 1 and n, or a product of another shape. NumericalError: a product that is not finite, or of an indefinite kernel.
   NystromPreconditioner(const ColumnProducts& kernel, Index n, Index rank, std::uint64_t seed = 0);
   Index size() const { return n_; }
-  const Array<double>& values() const { return values_; }  // [rank or fewer], descending: L
+  const Array<double>& values() const { return values_; }           // [rank or fewer], descending: L
   Array<double> apply(double ridge, const Array<double>& v) const;  // P^-1 v, [n, k]
 
  private:
@@ -41,7 +41,7 @@ struct Solution {
   Array<double> x;          // of the shape of b
   Array<double> residuals;  // [k]: |b - (K + ridge) x|, computed anew. With a ridge the error of K x is at most that, and of A^T x at most that / (2 sqrt(ridge))
   Index products = 0;
-  bool converged = true;    // every column
+  bool converged = true;  // every column
 };
 
 // b [n] or [n, k]. Columns go on until each has converged, or no product is left. ShapeError: shapes that do not fit; NumericalError: NaN or infinity, options out of their ranges, an

@@ -118,7 +118,8 @@ const Dynamics& Dynamics::need_spectrum(const char* operation) const {
   Products& p = *products_;
   if (!p.spectral) {
     if (!p.sources.decompose || !p.sources.automatic)
-      fail<StructureError>("{}: these dynamics know the kernel by products alone; take Solver::decomposition, where N = {} rows are not too many, or ntk::largest_eigenvalues", operation, modes_.size());
+      fail<StructureError>("{}: these dynamics know the kernel by products alone; take Solver::decomposition, where N = {} rows are not too many, or ntk::largest_eigenvalues",
+                           operation, modes_.size());
     p.decompose(law_, fmt::format("{} wants the spectrum", operation));
   }
   return *p.spectral;

@@ -32,13 +32,27 @@ struct Chain {
   Index column;  // of the residual
   std::optional<Ritz> ritz = {};
 
-  double start() const { return std::visit([](const auto& b) { return b.start(); }, *basis); }
-  Index products() const { return std::visit([](const auto& b) { return b.products(); }, *basis); }
-  bool complete() const { return std::visit([](const auto& b) { return b.complete(); }, *basis); }
-  std::size_t bytes() const { return std::visit([](const auto& b) { return b.bytes(); }, *basis); }
-  std::size_t bytes_of(Index vectors) const { return std::visit([&](const auto& b) { return b.bytes_of(vectors); }, *basis); }
-  void extend() { std::visit([](auto& b) { b.extend(); }, *basis); }
-  Array<double> combine(const Array<double>& weights) const { return std::visit([&](const auto& b) { return b.combine(weights); }, *basis); }
+  double start() const {
+    return std::visit([](const auto& b) { return b.start(); }, *basis);
+  }
+  Index products() const {
+    return std::visit([](const auto& b) { return b.products(); }, *basis);
+  }
+  bool complete() const {
+    return std::visit([](const auto& b) { return b.complete(); }, *basis);
+  }
+  std::size_t bytes() const {
+    return std::visit([](const auto& b) { return b.bytes(); }, *basis);
+  }
+  std::size_t bytes_of(Index vectors) const {
+    return std::visit([&](const auto& b) { return b.bytes_of(vectors); }, *basis);
+  }
+  void extend() {
+    std::visit([](auto& b) { b.extend(); }, *basis);
+  }
+  Array<double> combine(const Array<double>& weights) const {
+    return std::visit([&](const auto& b) { return b.combine(weights); }, *basis);
+  }
 
   // All but the last product, which tells the bounds of the others more than it would add.
   Steps steps(Index m) const {
@@ -153,7 +167,7 @@ struct Krylov::State {
       for (Index k = 0; k < count; ++k) {
         const double t = times[static_cast<std::size_t>(k)];
         double residual = 0;
-        const Ritz::Answer a = t == 0 ? Ritz::Answer{std::vector<double>(static_cast<std::size_t>(m + 1)), std::vector<double>(static_cast<std::size_t>(m + 1))}
+        const Ritz::Answer a = t == 0                       ? Ritz::Answer{std::vector<double>(static_cast<std::size_t>(m + 1)), std::vector<double>(static_cast<std::size_t>(m + 1))}
                                : wants_least_residual(c, t) ? c.ritz->least_residual(residual)
                                                             : c.ritz->answer(c.part, t);
         for (Index j = 0; j < vectors; ++j) weights.data()[j * count + k] = (a.*which)[static_cast<std::size_t>(j)];

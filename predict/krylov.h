@@ -16,7 +16,9 @@ using autodiff::Array;
 using autodiff::Scalar;
 
 // How functions of the kernel are computed. automatic: a decomposition where it takes a second or two, products where it does not; docs/dynamics.md has the rule.
-enum class Solver { automatic, decomposition, krylov };
+enum class Solver { automatic,
+                    decomposition,
+                    krylov };
 
 struct KrylovOptions {
   double tolerance = 1e-8;     // of the outputs' change K c and the weights' A^T c, as lengths, relative to them; never below what rounding leaves
@@ -27,11 +29,11 @@ struct KrylovOptions {
 // How wrong an answer may be. Outputs and weights are lengths: |f - f_true| over all training rows, |theta - theta_true| over all weights (with rates P, of P^(-1/2) theta).
 struct Bounds {
   double outputs = 0, weights = 0;
-  double weights_estimate = 0;  // near the truth more often, and no proof: takes the smallest Ritz value for the smallest eigenvalue
-  double rounding = 0;          // that part of outputs that no further product mends
+  double weights_estimate = 0;                            // near the truth more often, and no proof: takes the smallest Ritz value for the smallest eigenvalue
+  double rounding = 0;                                    // that part of outputs that no further product mends
   bool outputs_rigorous = true, weights_rigorous = true;  // whether it is a theorem but for rounding; otherwise an estimate
-  bool converged = true;        // to the tolerance or to rounding
-  Index products = 0;           // with the kernel so far, by this and earlier answers
+  bool converged = true;                                  // to the tolerance or to rounding
+  Index products = 0;                                     // with the kernel so far, by this and earlier answers
   // Of outputs elsewhere, of which the kernel's diagonal K(x, x) is given: sqrt(K(x, x)) times that of the weights, and rigorous if that is.
   Array<double> points(const Array<double>& diagonal) const;
 };
@@ -54,10 +56,10 @@ class Krylov {
   // The same with another ridge and the same basis, which both continue.
   Krylov with_ridge(double ridge) const;
 
-  double lambda_max();                // of Ritz values: from below
-  double condition();                 // the same, from below
+  double lambda_max();  // of Ritz values: from below
+  double condition();   // the same, from below
   Index products() const;
-  std::size_t bytes() const;          // of the basis
+  std::size_t bytes() const;  // of the basis
   // The products that t needs, by how fast the bound has fallen so far; 0 where it is small enough. After some 20 of them.
   double products_predicted(double t);
   // Continues as far as t needs, and not beyond so many products; whether that was enough.

@@ -22,9 +22,9 @@ template <Scalar T> class Basis {
   // noise: of a product, relative to the largest eigenvalue. operation is named in errors.
   Basis(const char* operation, ntk::Symmetric<T> kernel, const Array<double>& start, double noise);
 
-  double start() const { return start_; }                          // |start|; of 0 there is no basis
+  double start() const { return start_; }  // |start|; of 0 there is no basis
   Index products() const { return static_cast<Index>(diagonal_.size()); }
-  bool complete() const { return complete_; }                      // nothing is left: the space is mapped to itself, to rounding
+  bool complete() const { return complete_; }                        // nothing is left: the space is mapped to itself, to rounding
   const std::vector<double>& diagonal() const { return diagonal_; }  // v_i.K v_i of every product
   const std::vector<double>& beside() const { return beside_; }      // |what was new of a product|; 0 of the last one where it is complete
   std::size_t bytes() const { return tiles_.size() * tile_bytes(); }
@@ -43,8 +43,8 @@ template <Scalar T> class Basis {
   const T* tile(Index block, Index piece) const { return tiles_[static_cast<std::size_t>(block)].data() + high * piece * wide; }
   Array<T> vector(Index i) const;
   void append(const Array<T>& z, double norm);
-  std::vector<double> project(const Array<T>& z) const;                 // V^T z
-  void subtract(const std::vector<double>& h, Array<T>& z) const;       // z -= V h
+  std::vector<double> project(const Array<T>& z) const;            // V^T z
+  void subtract(const std::vector<double>& h, Array<T>& z) const;  // z -= V h
   static double dot(const Array<T>& a, const Array<T>& b);
   static double norm(const Array<T>& z) { return std::sqrt(dot(z, z)); }
   static void add(double scale, const Array<T>& what, Array<T>& to);

@@ -21,14 +21,15 @@ struct Steps {
 };
 
 // Which part of the response: that of the residual f0 - y, or that of A theta0, where weights decay.
-enum class Part { residual, pull };
+enum class Part { residual,
+                  pull };
 
 // Errors as lengths: of the outputs on the training rows, |K (c_m - c)|, and of the weights, |A^T (c_m - c)|.
 struct Errors {
-  double outputs = 0, weights = 0;                   // of what the basis leaves out
-  double weights_estimate = 0;                       // the same with the smallest Ritz value in place of the smallest eigenvalue
+  double outputs = 0, weights = 0;                    // of what the basis leaves out
+  double weights_estimate = 0;                        // the same with the smallest Ritz value in place of the smallest eigenvalue
   double outputs_rounding = 0, weights_rounding = 0;  // of products that are rounded
-  double change = 0, moved = 0;                      // |K c|, |A^T c|: what tolerances are relative to
+  double change = 0, moved = 0;                       // |K c|, |A^T c|: what tolerances are relative to
   bool outputs_rigorous = true, weights_rigorous = true;
   double outputs_in_all() const { return outputs + outputs_rounding; }
   double weights_in_all() const { return weights + weights_rounding; }
@@ -43,7 +44,7 @@ class Ritz {
   const Steps& steps() const { return steps_; }
   double largest() const { return size() ? values_.data()[size() - 1] : 0; }
   double smallest() const { return size() ? values_.data()[0] : 0; }
-  double smallest_kept() const;         // with the shift; infinity where nothing is kept
+  double smallest_kept() const;  // with the shift; infinity where nothing is kept
   double largest_kept() const { return largest() + shift_; }
   double tolerance() const { return tolerance_; }
   Index kept() const;
@@ -64,10 +65,10 @@ class Ritz {
   Factors factors(Part part, double t) const;
   double first(Index i) const { return vectors_.data()[i * size()]; }
   double last(Index i) const { return vectors_.data()[i * size() + size() - 1]; }
-  double stiffness(Index i) const;     // Ritz value and shift
+  double stiffness(Index i) const;  // Ritz value and shift
   double next(double value) const { return value + shift_; }
   bool drops(Index i) const;
-  bool one_sign() const;               // whether the residual of the answer never changes its sign, which makes bounds of it theorems
+  bool one_sign() const;                                                     // whether the residual of the answer never changes its sign, which makes bounds of it theorems
   double lag(double x, double tau, double inverse_steps, double phi) const;  // (tau - phi) / x
   double rounding(double tau) const;
   double weights_per_output() const;

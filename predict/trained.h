@@ -8,8 +8,8 @@
 //   auto sgd = predict::gradient_descent(apply, params, x, y, {.rate = 0.1, .rates = {{"dense", predict::rate(0)}}});   // steps; a layer frozen
 //
 // What is trained is the linearization at params, for which this is exact: the loss is |f - y|^2 / (2 N) over all N = examples times outputs, t counts
-// steps of the learning rate. Both spaces agree to max(1e-12, 10 eps condition()). In double whatever T, but where products in float are asked for by their tolerance; law.h has the formulas and dynamics.h what
-// becomes of a singular kernel. An object and its copies share a workspace: one thread at a time.
+// steps of the learning rate. Both spaces agree to max(1e-12, 10 eps condition()). In double whatever T, but where products in float are asked
+// for by their tolerance; law.h has the formulas and dynamics.h what becomes of a singular kernel. An object and its copies share a workspace: one thread at a time.
 #pragma once
 
 #include "linnet/ntk/operator.h"
