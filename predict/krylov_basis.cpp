@@ -36,6 +36,11 @@ template <Scalar T> double Basis<T>::dot(const Array<T>& a, const Array<T>& b) {
   for (Index i = 0; i < a.size(); ++i) products[static_cast<std::size_t>(i)] = static_cast<double>(a.data()[i]) * static_cast<double>(b.data()[i]);
   return autodiff::fixed_sum(products.data(), a.size());
 }
+template <Scalar T> double Basis<T>::norm(const Array<T>& z) {
+  const double largest = static_cast<double>(max_abs(z));
+  if (largest == 0 || (largest > 1e-140 && largest < 1e140)) return std::sqrt(dot(z, z));
+  return largest * autodiff::norm((1 / largest) * autodiff::cast<double>(z));  // of kernels in units whose squares are no numbers
+}
 template <Scalar T> void Basis<T>::add(double scale, const Array<T>& what, Array<T>& to) {
   for (Index i = 0; i < to.size(); ++i) to.data()[i] = static_cast<T>(static_cast<double>(to.data()[i]) + scale * static_cast<double>(what.data()[i]));
 }

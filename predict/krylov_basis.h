@@ -5,7 +5,6 @@
 #include "linnet/ntk/lanczos.h"
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 namespace linnet::predict {
@@ -46,7 +45,7 @@ template <Scalar T> class Basis {
   std::vector<double> project(const Array<T>& z) const;            // V^T z
   void subtract(const std::vector<double>& h, Array<T>& z) const;  // z -= V h
   static double dot(const Array<T>& a, const Array<T>& b);
-  static double norm(const Array<T>& z) { return std::sqrt(dot(z, z)); }
+  static double norm(const Array<T>& z);
   static void add(double scale, const Array<T>& what, Array<T>& to);
   double negligible() const;
 

@@ -131,9 +131,9 @@ double Ritz::lag(double x, double tau, double inverse_steps, double phi) const {
   if (std::isinf(tau)) return infinity;
   if (x * tau < 1e-3) {
     const double a = 1 - inverse_steps, b = a * (1 - 2 * inverse_steps), c = b * (1 - 3 * inverse_steps);
-    return tau * tau * (a / 2 - b * x * tau / 6 + c * x * tau * x * tau / 24);
+    return tau * (a / 2 - b * x * tau / 6 + c * x * tau * x * tau / 24);
   }
-  return (tau - phi) / x;
+  return (1 - phi / tau) / x;
 }
 
 // Every product is wrong by noise times the largest eigenvalue times |u(s)|; at least what that does to the outputs, summed over the time. |u| falls, so that
@@ -175,11 +175,12 @@ void Ritz::bound(Part part, double t, const Factors& f, Errors& e) const {
     two_size += std::abs(g * psi);
   }
   one = std::abs(one) + 4 * epsilon * one_size;
-  two = part == Part::pull || std::isinf(tau) ? infinity : std::abs(two) + 4 * epsilon * two_size;
+  two = part == Part::pull || !std::isfinite(two_size) || std::isinf(tau) ? infinity : std::abs(two) + 4 * epsilon * two_size;
   const double alpha = next(steps_.next_diagonal), kappa = std::hypot(steps_.beside.back(), alpha, steps_.next_beside);
   const double constant = law_.steps() && std::isfinite(t) ? 1 : .6382;  // the largest (1 - exp(-x)) / sqrt(x); of powers 1
-  e.outputs = times(h, std::min(one, times(kappa, two)));
-  e.weights = times(h, std::min(times(std::sqrt(std::max(alpha, 0.)), two), constant * std::sqrt(times(one, two))));
+  // two is over tau here, since squares of times need not be numbers
+  e.outputs = times(h, std::min(one, times(times(kappa, two), tau)));
+  e.weights = times(h, std::min(times(std::sqrt(std::max(alpha, 0.)), times(two, tau)), constant * times(std::sqrt(one), times(std::sqrt(two), std::sqrt(tau)))));
   if (shift_ > 0) e.weights = std::min(e.weights, e.outputs / (2 * std::sqrt(shift_)));
   if (h == 0) e.outputs = e.weights = 0;
 }
@@ -222,7 +223,7 @@ Errors Ritz::errors(Part part, double t) const {
   double change = 0, moved = 0;
   for (Index i = 0; i < size(); ++i) {
     change += std::pow(f.change[static_cast<std::size_t>(i)] * first(i), 2);
-    moved += (stiffness(i) - shift_) * std::pow(f.coefficient[static_cast<std::size_t>(i)] * first(i), 2);
+    moved += std::pow(std::sqrt(stiffness(i) - shift_) * f.coefficient[static_cast<std::size_t>(i)] * first(i), 2);
   }
   e.change = steps_.start * std::sqrt(change);
   e.moved = steps_.start * std::sqrt(moved);

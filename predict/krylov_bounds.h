@@ -69,7 +69,7 @@ class Ritz {
   double next(double value) const { return value + shift_; }
   bool drops(Index i) const;
   bool one_sign() const;                                                     // whether the residual of the answer never changes its sign, which makes bounds of it theorems
-  double lag(double x, double tau, double inverse_steps, double phi) const;  // (tau - phi) / x
+  double lag(double x, double tau, double inverse_steps, double phi) const;  // (tau - phi) / (x tau)
   double rounding(double tau) const;
   double weights_per_output() const;
   void bound(Part part, double t, const Factors& f, Errors& e) const;

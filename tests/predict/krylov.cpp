@@ -245,6 +245,27 @@ TEST_CASE("a basis is continued, not begun again, and ridges of one basis agree 
   }
 }
 
+TEST_CASE("kernels in very small and very large units are answered as others are") {
+  const Index n = 100;
+  Cases make(n, 55);
+  const Array<double> unit = make("", [](Index i) { return std::pow(i + 1., -2); }).kernel, residual = Draw(56).array(Shape{n});
+  const Law law{.rate = static_cast<double>(n)};
+  for (const double t : {10., 1e4, infinity}) {
+    const Array<double> expected = Krylov(products_with(unit), residual, law).change(std::span(&t, 1));
+    for (const double scale : {0x1p-600, 0x1p600}) {
+      CAPTURE(t);
+      CAPTURE(scale);
+      const double time = t / scale;
+      Krylov krylov(products_with(scale * unit), residual, law);
+      CHECK(difference(krylov.change(std::span(&time, 1)), expected) < 1e-8);
+      const Bounds b = krylov.bounds(time);
+      CHECK(b.converged);
+      CHECK(b.outputs < 1e-7);
+      CHECK_FALSE(std::isnan(b.weights));
+    }
+  }
+}
+
 TEST_CASE("float products give float's digits, and their bound says so") {
   const Index n = 150;
   Cases make(n, 61);
