@@ -43,7 +43,7 @@ Rule dense_rule(Index width, const DenseOptions& options) {
     check_input(in.shape, "");
     const Var W = scale("W_std", options.W_std), b = bias(scale), q = squared(W) * in.variance;
     if (is_nothing(b)) return {in.shape.with(-1, width), q};
-    statistics.push_back({arctangent(zeros_like(q) + b, W * sqrt(in.variance)), true});
+    statistics.push_back({arctangent(zeros_like(q) + b, W * sqrt(in.variance))});  // an angle: its rounding is no more than that of the kernel
     return {in.shape.with(-1, width), q + squared(b)};
   };
   rule.pair = [=](const PairValue& in, const Sides& after, std::span<const Sides> statistics, const Scale& scale) {

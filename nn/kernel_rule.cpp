@@ -78,7 +78,7 @@ ExampleValue mixed(const std::vector<ExampleValue>& values, std::span<const doub
   for (std::size_t i = 1; i < values.size(); ++i) q = q + weights[i] * values[i].variance;
   if (values.size() > 1) {
     const Var inverse = inverse_root(q);
-    for (std::size_t i = 0; i < values.size(); ++i) statistics.push_back({std::sqrt(weights[i]) * sqrt(values[i].variance) * inverse, true});
+    for (std::size_t i = 0; i < values.size(); ++i) statistics.push_back({std::sqrt(weights[i]) * sqrt(values[i].variance) * inverse});
   }
   return {shape, q};
 }
