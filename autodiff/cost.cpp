@@ -23,7 +23,7 @@ bool guessed(const Instruction& c) {
 bool guessed(const Program& p) { return std::any_of(p.code.begin(), p.code.end(), [](const Instruction& c) { return guessed(c); }); }
 
 Row row(const std::string& name, const std::string& shape, Index lanes, const Cost& cost, bool guess, double width, const std::string& layer) {
-  return {name, shape, lanes == 1 ? "" : fmt::format("{}", lanes), (guess ? "~" : "") + human(cost.flops, "FLOP"), in_bytes(width * cost.numbers), layer};
+  return {name, shape, lanes == 1 ? "" : fmt::format("{}", lanes), fmt::format("{}{}", guess ? "~" : "", human(cost.flops, "FLOP")), in_bytes(width * cost.numbers), layer};
 }
 
 void add_rows(const Program& p, const std::vector<Varies>& inputs, Lanes lanes, double times, double width, std::size_t depth, std::vector<Row>& rows) {

@@ -46,7 +46,7 @@ install_missing() {
 # Builds the targets named, or everything; says nothing if there is nothing to do.
 build_targets() {
   if [[ ! -f $build/build.ninja ]]; then
-    meson setup "$build" "$root" --buildtype=release >&2
+    meson setup "$build" "$root" --buildtype=release "-Db_pch=${LINNET_PCH:-false}" >&2
   fi
   local todo
   todo=$(ninja -C "$build" -n "$@")
