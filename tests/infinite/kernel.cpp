@@ -39,8 +39,8 @@ TEST_CASE_TEMPLATE("kernels of fully connected networks are those of neural-tang
     const double within = std::is_same_v<T, float> ? 3e-6 : 1e-12;
     const Index at[][2] = {{0, 0}, {0, 1}, {1, 2}};
     for (int i = 0; i < 3; ++i) {
-      CHECK(double(k.nngp[{at[i][0], at[i][1]}]) == doctest::Approx(e.nngp[i]).epsilon(within));
-      CHECK(double(k.ntk[{at[i][0], at[i][1]}]) == doctest::Approx(e.ntk[i]).epsilon(i == 0 && !std::is_same_v<T, float> ? 1e-7 : within));  // there they have the root of a rounding
+      CHECK(off(double(k.nngp[{at[i][0], at[i][1]}]), e.nngp[i]) <= within);
+      CHECK(off(double(k.ntk[{at[i][0], at[i][1]}]), e.ntk[i]) <= (i == 0 && !std::is_same_v<T, float> ? 1e-7 : within));  // there they have the root of a rounding
     }
   }
 }

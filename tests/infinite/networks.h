@@ -44,6 +44,9 @@ template <Scalar T> Array<T> scattered(const Shape& shape, unsigned seed, double
   return x;
 }
 
+// How far a is from b, relative to b.
+inline double off(double a, double b) { return a == b ? 0 : std::abs(a - b) / std::abs(b); }
+
 template <Scalar T> double largest_difference(const Array<T>& a, const Array<double>& b) { return autodiff::max_abs(autodiff::cast<double>(a) - b); }
 
 }  // namespace linnet::infinite
