@@ -1,5 +1,6 @@
 // GlobalSelfAttention: every position of an example sees every other one. Positions are brought to one axis, heads in front of them, so that two
 // products over leading axes do it all. autodiff's softmax and dot are what it is made of.
+#include "linnet/nn/kernel_maps.h"
 #include "linnet/nn/kernel_places.h"
 
 #include <limits>
@@ -168,7 +169,7 @@ Rule attention_rule(const Attention& a) {
       ntk = s * (2.0 * squares(K, T) * K + d * (T + 4.0 * K));
     }
     PairValue out;
-    out.gap = maximum(product(after) - reshape(nngp + b, shape), 0.0);
+    out.gap = positive_part(product(after) - reshape(nngp + b, shape));
     out.ntk = reshape(ntk + b, shape);
     return out;
   };

@@ -1,4 +1,5 @@
 // Conv: W slides over images or sequences, with the scales of Dense. The sliding itself, and what padding means, is autodiff's conv.
+#include "linnet/nn/kernel_maps.h"
 #include "linnet/nn/kernel_places.h"
 
 namespace linnet::nn {
@@ -78,7 +79,7 @@ Rule conv_rule(const Convolution& c) {
     PairValue out;
     out.gap = gap_of_distance(W * mean(distance_of(in)), nngp, after);
     // Where a tap is outside of one example and inside of the other, distances have what is inside besides, and are not small.
-    if (in.all_places) out.gap = where_same_taps(window, places_of(in.shape), out.gap, maximum(product(after) - nngp, 0.0));
+    if (in.all_places) out.gap = where_same_taps(window, places_of(in.shape), out.gap, positive_part(product(after) - nngp));
     const double fan_in = static_cast<double>(c.weights(in.shape).size() / c.channels);
     const Var own = c.ntk() ? nngp : fan_in * seen + (c.options.b_std ? 1.0 : 0.0);
     out.ntk = plus(own, in.ntk.is_zero() ? Var() : W * mean(in.ntk));

@@ -31,6 +31,12 @@ template <class T> struct RelativeGap {
     return both == 0 ? one : cut;
   }
 };
+template <class T> struct PositivePart {
+  static V<T> of(V<T> x, V<T>, T) {
+    const V<T> zero{};
+    return x < zero ? zero : x;
+  }
+};
 template <class T> struct Versine {
   static V<T> of(V<T> x, V<T>, T) {
     const V<T> z = x * x;
@@ -102,6 +108,9 @@ constexpr Primitive relative_gap_p{
       const Var inverse = where(both, 1.0 / where(both, both, 1.0), 0.0);
       return i == 0 ? t * inverse : t * -(r.out * inverse);
     }};
+constexpr Primitive positive_part_p{
+    .name = "positive_part", .operands = {Operand::smooth}, .infer = one_shape, .map = {blocks<PositivePart, 1, float>, blocks<PositivePart, 1, double>},
+    .jvp = [](const Rule& r, int, Var t) { return t * step(r.in[0]); }};
 constexpr Primitive versine_p{
     .name = "versine", .operands = {Operand::smooth}, .infer = one_shape, .map = {blocks<Versine, 1, float>, blocks<Versine, 1, double>},
     .jvp = [](const Rule& r, int, Var t) { return t * sin(r.in[0]); }};
@@ -119,6 +128,7 @@ Var angle_moment(const Var& h) { return emit(moment_p, std::array{h}); }
 Var kink_gap(const Var& h, double ratio) { return emit(kink_gap_p, std::array{h}, ratio); }
 Var kink_slope(const Var& h, double ratio) { return emit(kink_slope_p, std::array{h}, ratio); }
 Var relative_gap(const Var& gap, const Var& both) { return emit(relative_gap_p, std::array{gap, both}); }
+Var positive_part(const Var& x) { return emit(positive_part_p, std::array{x}); }
 Var versine(const Var& x) { return emit(versine_p, std::array{x}); }
 Var arctangent(const Var& y, const Var& x) { return emit(arctangent_p, std::array{y, x}); }
 

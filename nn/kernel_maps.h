@@ -18,6 +18,7 @@ Var kink_gap(const Var& h, double ratio);
 Var kink_slope(const Var& h, double ratio);
 
 Var relative_gap(const Var& gap, const Var& both);  // gap / both, at most 2; 1 where both is 0
+Var positive_part(const Var& x);                    // 0 below 0
 Var versine(const Var& x);                          // 1 - cos(x) for |x| <= pi/2, to full relative accuracy near 0
 
 Var arctangent(const Var& y, const Var& x);  // of y / x for x >= 0, in [-pi/2, pi/2]; 0 where both are 0

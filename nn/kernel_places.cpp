@@ -1,3 +1,4 @@
+#include "linnet/nn/kernel_maps.h"
 #include "linnet/nn/kernel_places.h"
 
 #include "linnet/autodiff/ops/window.h"
@@ -207,7 +208,7 @@ Rule linear_rule(std::string name, std::function<Shape(const Shape&)> shape, std
   };
   rule.pair = [=](const PairValue& in, const Sides& after, std::span<const Sides>, const Scale&) {
     PairValue out;
-    out.gap = maximum(product(after) - f(in.nngp(), in.shape), 0.0);
+    out.gap = positive_part(product(after) - f(in.nngp(), in.shape));
     if (!in.ntk.is_zero()) out.ntk = f(in.ntk, in.shape);
     return out;
   };

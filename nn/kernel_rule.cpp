@@ -1,5 +1,6 @@
 // What rules of layers share: sides of a pair, gaps, laws, mixtures of independent values.
 #include "linnet/nn/kernel_layers.h"
+#include "linnet/nn/kernel_maps.h"
 
 #include <utility>
 
@@ -26,13 +27,13 @@ Var inverse_root(const Var& q) {
 }
 
 Var gap_of(const Var& nngp, const Sides& after, const PairValue& before) {
-  const Var differ = before.gap + square(difference(before.deviation));
-  return where(differ, maximum(product(after) - nngp, 0.0), 0.0);
+  const Var differ = before.gap + square(before.deviation.row - before.deviation.column);
+  return where(differ, positive_part(product(after) - nngp), 0.0);
 }
 Var distance_of(const PairValue& value) { return 2.0 * value.gap + square(difference(value.deviation)); }
 Var gap_of_distance(const Var& distance, const Var& nngp, const Sides& after) {
   const Var both = product(after);
-  return where(step(0.5 * both - distance), 0.5 * maximum(distance - square(difference(after)), 0.0), maximum(both - nngp, 0.0));
+  return where(step(0.5 * both - distance), 0.5 * positive_part(distance - square(difference(after))), positive_part(both - nngp));
 }
 
 Rule no_rule(std::string reason) {
