@@ -7,6 +7,7 @@
 #include "linnet/infinite/cube.h"
 #include "linnet/infinite/examples.h"
 #include "linnet/infinite/network.h"
+#include "linnet/ntk/memory.h"
 #include "linnet/ntk/progress.h"
 
 #include <atomic>
@@ -265,15 +266,33 @@ template <Scalar T> Kernels<T> assemble_by_cube(const Question<T>& q, const Cube
   return collected(q, std::max(of_rows.error, of_columns.error), Assembly<T>(of_rest, rest, program, of_rows, of_columns, &come).run());
 }
 
+// NumericalError unless there is room for the kernels, and for examples prepared; what threads compute in is little beside them.
+template <Scalar T> void check_room(const Question<T>& q, const ExampleProgram* program) {
+  const auto n = static_cast<double>(q.rows.shape()[0]), m = q.columns ? static_cast<double>(q.columns->shape()[0]) : n;
+  double numbers = (q.wanted == Wanted::both ? 2 : 1) * n * m + 2 * static_cast<double>(q.rows.size() + (q.columns ? q.columns->size() : 0));
+  if (program)
+    for (const auto& s : program->statistics) numbers += static_cast<double>(s.shape.size()) * (n + (q.columns ? m : 0)) * (1 + sizeof(double) / sizeof(T));
+  else numbers += 2 * n * m;  // what comes behind the cube
+  const double bytes = numbers * sizeof(T);
+  const std::size_t limit = ntk::memory_limit({.max_memory = q.options.max_memory});
+  if (bytes > static_cast<double>(limit))
+    fail<NumericalError>("{}: some {} are needed for {} and {} examples, {}; ask for some rows at a time", q.operation, ntk::in_bytes(bytes), n, m,
+                         q.options.max_memory ? fmt::format("Options::max_memory is {}", ntk::in_bytes(static_cast<double>(limit))) : fmt::format("{} are left on this machine and within the limits of this process", ntk::in_bytes(static_cast<double>(limit))));
+}
+
 template <Scalar T> Kernels<T> assemble(const Question<T>& q) {
   check_examples(q.operation, q.columns ? "rows" : "x", q.rows);
   if (q.columns) {
     check_examples(q.operation, "columns", *q.columns);
     if (q.rows.shape().with(0, 0) != q.columns->shape().with(0, 0)) fail<ShapeError>("{}: rows {} and columns {} must agree in all axes but the leading one", q.operation, q.rows.shape(), q.columns->shape());
   }
-  if (const auto plan = cube_plan(q.network, q.rows.shape().with(0, 1))) return assemble_by_cube(q, *plan);
+  if (const auto plan = cube_plan(q.network, q.rows.shape().with(0, 1))) {
+    check_room(q, nullptr);
+    return assemble_by_cube(q, *plan);
+  }
   const Array<T> x = arranged(q.network, q.rows);
   const ExampleProgram program = program_of(q.operation, q.network, x.shape().with(0, 1), x.shape());
+  check_room(q, &program);
   const bool all = q.network.all_places[0];
   const Index places = x.shape().size(1, x.shape().rank() - 1), tile = tile_of(all ? places * places : places);
   const Examples<T> rows = prepare(program, all, x, q.symmetric() ? "x" : "rows", tile);

@@ -12,6 +12,7 @@
 #include "linnet/autodiff/config.h"
 #include "linnet/nn/layer.h"
 
+#include <cstddef>
 #include <memory>
 
 namespace linnet::infinite {
@@ -20,6 +21,7 @@ using autodiff::Array;
 using autodiff::Scalar;
 
 struct Options {
+  std::size_t max_memory = 0;             // bytes that may be taken; 0: nine tenths of what the machine and the limits of this process have left
   autodiff::ProgressFunction progress{};  // tiles of the kernel; false cancels with a NumericalError that says so
 };
 
@@ -37,7 +39,7 @@ class Kernel {
   explicit Kernel(const nn::Layer& network);
 
   // x [n, …, channels]. The same bits for any number of threads; one set of examples is symmetric in bits. Examples that are nearly the same keep their accuracy, in float too.
-  // ShapeError: examples that do not fit the layers or each other; StructureError: the network answers values at several places; NumericalError: NaN or infinity in x or in the result.
+  // ShapeError: examples that do not fit the layers or each other; StructureError: the network answers values at several places; NumericalError: NaN or infinity in x or in the result, or not enough memory for it.
   template <Scalar T> Array<T> nngp(const Array<T>& x, const Options& options = {}) const;
   template <Scalar T> Array<T> nngp(const Array<T>& rows, const Array<T>& columns, const Options& options = {}) const;
   template <Scalar T> Array<T> ntk(const Array<T>& x, const Options& options = {}) const;

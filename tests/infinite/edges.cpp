@@ -219,6 +219,10 @@ TEST_CASE("examples that do not fit, and numbers that are not finite, are refuse
   CHECK(message<NumericalError>([&] { kernel(deep(Exp(), 1)).nngp(Array<float>({1, 1}, 6.3f)); }) == "infinite: a variance of example 0 of x is beyond the numbers of float behind serial/exp_1; compute in double");
   CHECK(message<NumericalError>([&] { kernel(serial({Dense(1), Sin(1, 1e15), Dense(1)})).ntk(Array<float>({2, 1}, {1e5f, 2e5f})); }) ==
         "infinite::ntk: the result is not finite: a variance or a covariance behind the network is too large for float, compute in double; scale the inputs or the layers");
+  CHECK(message<NumericalError>([&] { k.ntk(Array<double>({1000, 2}, 1.0), Options{.max_memory = 1000000}); }) ==
+        "infinite::ntk: some 8.13 MB are needed for 1000 and 1000 examples, Options::max_memory is 1.00 MB; ask for some rows at a time");
+  CHECK(message<NumericalError>([&] { kernel(serial({Conv(2, {3, 3}, {.padding = Padding::same}), Relu(), GlobalAvgPool()})).both(Array<float>({100, 2, 2, 1}, 1.0f), Options{.max_memory = 100000}); }) ==
+        "infinite::both: some 163 kB are needed for 100 and 100 examples, Options::max_memory is 100 kB; ask for some rows at a time");
   int calls = 0;
   const auto cancel = [&](const autodiff::Progress& p) {
     CHECK(p.what == "kernel tiles");
@@ -228,6 +232,25 @@ TEST_CASE("examples that do not fit, and numbers that are not finite, are refuse
   };
   CHECK(message<NumericalError>([&] { k.nngp(scattered<double>({300, 2}, 1), Options{.progress = cancel}); }).starts_with("infinite::nngp: cancelled by the progress function after "));
   CHECK(calls == 1);
+}
+
+TEST_CASE("a layer of your own has the kernel its rule says") {
+  // y = 3 x, and a rule for it.
+  Layer tripled = plain("tripled", [](Key, const Shape& s, Width) { return std::pair(s, Tree<Array<double>>()); }, [](const Tree<Var>&, const Var& x) { return 3.0 * x; });
+  KernelRule rule;
+  rule.law = [](const Tree<Law>& in, int&) { return in; };
+  rule.example = [](const Tree<ExampleValue>& in, std::vector<Statistic>&, const Scale&) -> Tree<ExampleValue> { return ExampleValue{in.leaf().shape, 9.0 * in.leaf().variance, {}}; };
+  rule.pair = [](const Tree<PairValue>& in, const Tree<Sides>&, std::span<const Sides>, const Scale&) -> Tree<PairValue> {
+    PairValue out;
+    out.gap = 9.0 * in.leaf().gap;
+    if (!in.leaf().ntk.is_zero()) out.ntk = 9.0 * in.leaf().ntk;
+    return out;
+  };
+  tripled = with_kernel(std::move(tripled), std::make_shared<const KernelRule>(rule));
+  const Array<double> x = scattered<double>({5, 4}, 2);
+  const auto by_rule = kernel(serial({Dense(3), tripled, Relu(), Dense(2)})).both(x), by_scale = kernel(serial({Dense(3, {.W_std = 3}), Relu(), Dense(2)})).both(x);
+  CHECK(largest_difference(by_rule.nngp, by_scale.nngp) <= 1e-14);
+  CHECK(largest_difference(by_rule.ntk, by_scale.ntk) <= 1e-14);
 }
 
 TEST_CASE("predictions take the kernels as they are") {
