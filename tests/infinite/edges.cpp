@@ -78,21 +78,6 @@ TEST_CASE_TEMPLATE("an example and its copy have one row, and kernels of two set
   }
 }
 
-TEST_CASE_TEMPLATE("kernels are the same bits for any number of threads", T, float, double) {
-  const Array<T> x = with_near_examples<T>(300, 5, 1e-5);
-  const auto k = kernel(deep(Relu(), 2));
-  const int before = autodiff::threads();
-  autodiff::set_threads(1);
-  const auto one = k.both(x);
-  for (const int n : {2, 3, 7}) {
-    autodiff::set_threads(n);
-    const auto some = k.both(x);
-    CHECK(some.nngp == one.nngp);
-    CHECK(some.ntk == one.ntk);
-  }
-  autodiff::set_threads(before);
-}
-
 TEST_CASE("entries do not depend on how many examples there are") {
   const Array<double> x = scattered<double>({260, 3}, 9);
   const auto k = kernel(deep(Relu(), 2));
