@@ -18,22 +18,22 @@ using autodiff::Scalar;
 
 struct CubePlan {
   struct Layer {
-    Index height, width;    // of the filter, odd
-    double W, b;            // squares
-    double A, ratio;        // of the kink: (a^2 + b^2) / 2, and g / A with g = (a - b)^2 / (2 pi)
+    Index height, width;  // of the filter, odd
+    double W, b;          // squares
+    double A, ratio;      // of the kink: (a^2 + b^2) / 2, and g / A with g = (a - b)^2 / (2 pi)
   };
   std::vector<Layer> layers;
-  Index channels = 0;       // of the last convolution
-  bool average = true;      // the mean over places, or their sum
-  std::size_t steps = 0;    // of the network that it does
+  Index channels = 0;     // of the last convolution
+  bool average = true;    // the mean over places, or their sum
+  std::size_t steps = 0;  // of the network that it does
 };
 // None unless the network begins so.
 std::optional<CubePlan> cube_plan(const Network& network, const Shape& input);
 
 // What one image has by itself.
 template <class T> struct CubeImage {
-  Buffer<T> x;                                     // [w][channel][h], h up to whole vectors
-  Buffer<T> deviation, low, inverse, seen, beside; // [layer][w][h]: s, what rounding left of it, 1/s or 0; the variance that the convolution sees, and its sum over the taps across
+  Buffer<T> x;                                      // [w][channel][h], h up to whole vectors
+  Buffer<T> deviation, low, inverse, seen, beside;  // [layer][w][h]: s, what rounding left of it, 1/s or 0; the variance that the convolution sees, and its sum over the taps across
 };
 
 template <Scalar T> class Cube {

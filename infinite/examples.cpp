@@ -31,20 +31,21 @@ template <class T> double one_minus_cosine(const T* x, const T* y, Index n, doub
   if (inverse_x < inverse_y) return one_minus_cosine(y, x, n, inverse_y, inverse_x);
   const double shorter = inverse_y / inverse_x;  // y is the longer one. Fused or not, the difference of equal numbers is 0
   const double by_units = 0.5 * sum_over(n, [&](Index k) {
-    const double d = (static_cast<double>(x[k]) - static_cast<double>(y[k]) * shorter) * inverse_x;
-    return d * d;
-  });
+                            const double d = (static_cast<double>(x[k]) - static_cast<double>(y[k]) * shorter) * inverse_x;
+                            return d * d;
+                          });
   if constexpr (std::is_same_v<T, float>) return by_units;
   const double scale = inverse_x * inverse_y;
   const double distance = scale * sum_over(n, [&](Index k) {
-    const double d = static_cast<double>(x[k]) - static_cast<double>(y[k]);
-    return d * d;
-  });
+                            const double d = static_cast<double>(x[k]) - static_cast<double>(y[k]);
+                            return d * d;
+                          });
   if (!(distance * distance < by_units)) return by_units;
   const double along = sum_over(n, [&](Index k) {
-    const double a = static_cast<double>(x[k]), b = static_cast<double>(y[k]);
-    return (a - b) * (a + b);
-  }) / (1 / inverse_x + 1 / inverse_y);  // |x| - |y|
+                         const double a = static_cast<double>(x[k]), b = static_cast<double>(y[k]);
+                         return (a - b) * (a + b);
+                       }) /
+                       (1 / inverse_x + 1 / inverse_y);  // |x| - |y|
   return std::max(0.0, 0.5 * (distance - along * along * scale));
 }
 
@@ -119,7 +120,10 @@ template <Scalar T> static void run_examples(Examples<T>& e, const ExampleProgra
     std::vector<double> gaps;
     if (all_places) {
       gaps.resize(static_cast<std::size_t>(count * e.places * e.places));
-      for (Index i = 0; i < count; ++i) pair_gaps(e, first + i, e, first + i, [&](Index p) { return std::sqrt(q[static_cast<std::size_t>((first + i) * e.places + p)]); }, [&](Index p) { return std::sqrt(q[static_cast<std::size_t>((first + i) * e.places + p)]); }, gaps.data() + i * e.places * e.places);
+      for (Index i = 0; i < count; ++i) {
+        const auto deviation = [&](Index p) { return std::sqrt(q[static_cast<std::size_t>((first + i) * e.places + p)]); };
+        pair_gaps(e, first + i, e, first + i, deviation, deviation, gaps.data() + i * e.places * e.places);
+      }
     }
     std::vector<double*> out;
     for (std::size_t k = 0; k < sizes.size(); ++k) out.push_back(values[k].data() + first * sizes[k]);
@@ -132,7 +136,8 @@ template <Scalar T> static void run_examples(Examples<T>& e, const ExampleProgra
   }
   for (std::size_t k = 0; k < program.statistics.size(); ++k)
     if (const Index at = first_not_finite<double>(values[k]); at >= 0)
-      fail<NumericalError>("infinite: a variance of example {} of {} is {} behind {}; scale the inputs or the layers", at / sizes[k], what, std::isnan(values[k][static_cast<std::size_t>(at)]) ? "not a number" : "infinite", program.statistics[k].of);
+      fail<NumericalError>("infinite: a variance of example {} of {} is {} behind {}; scale the inputs or the layers", at / sizes[k], what,
+                           std::isnan(values[k][static_cast<std::size_t>(at)]) ? "not a number" : "infinite", program.statistics[k].of);
   e.variance = std::move(values[program.statistics.size()]);
   if (program.with_ntk) e.ntk = std::move(values.back());
   for (std::size_t k = 0; k < program.statistics.size(); ++k) {
@@ -144,7 +149,8 @@ template <Scalar T> static void run_examples(Examples<T>& e, const ExampleProgra
     Column<T> c{sizes[k], Buffer<T>(static_cast<std::size_t>(padded * sizes[k]), T(0)), {}};
     if (std::is_same_v<T, float> && program.statistics[k].split) c.low = c.high;
     split(values[k], program.statistics[k].split, c);
-    if (const Index at = first_not_finite<T>(c.high); at >= 0) fail<NumericalError>("infinite: a variance of example {} of {} is beyond the numbers of float behind {}; compute in double", at / sizes[k], what, program.statistics[k].of);
+    if (const Index at = first_not_finite<T>(c.high); at >= 0)
+      fail<NumericalError>("infinite: a variance of example {} of {} is beyond the numbers of float behind {}; compute in double", at / sizes[k], what, program.statistics[k].of);
     e.statistics.push_back(std::move(c));
   }
 }
@@ -188,16 +194,17 @@ template <class T> void vector_gaps(const Examples<T>& a, Index i, const Example
       const Index column = j * b.tile + c;
       if (gap[c] > near * both) continue;
       --n_near;
-      gap[c] = same && row == column ? T(0)
-                                     : static_cast<T>(static_cast<double>(both) * one_minus_cosine(a.x + row * a.channels, b.x + column * b.channels, a.channels, a.inverse_norm[static_cast<std::size_t>(row)],
-                                                                                                   b.inverse_norm[static_cast<std::size_t>(column)]));
+      const double ix = a.inverse_norm[static_cast<std::size_t>(row)], iy = b.inverse_norm[static_cast<std::size_t>(column)];
+      const bool itself = same && row == column;
+      gap[c] = itself ? T(0) : static_cast<T>(static_cast<double>(both) * one_minus_cosine(a.x + row * a.channels, b.x + column * b.channels, a.channels, ix, iy));
     }
   }
 }
 
 }  // namespace
 
-template <Scalar T> void input_gaps(const Examples<T>& a, Index i, const Examples<T>& b, Index j, bool same, const Column<T>& deviation_a, const Column<T>& deviation_b, Buffer<T>& products, T* out) {
+template <Scalar T> void input_gaps(const Examples<T>& a, Index i, const Examples<T>& b, Index j, bool same, const Column<T>& deviation_a, const Column<T>& deviation_b,
+                                    Buffer<T>& products, T* out) {
   if (a.places == 1 && !a.all_places) return vector_gaps(a, i, b, j, same, deviation_a, deviation_b, products, out);
   const Index size = a.all_places ? a.places * a.places : a.places;
   for (Index r = 0; r < a.tile; ++r)
@@ -205,12 +212,13 @@ template <Scalar T> void input_gaps(const Examples<T>& a, Index i, const Example
       const Index row = i * a.tile + r, column = j * b.tile + c;
       T* const gap = out + (r * b.tile + c) * size;
       if (row >= a.n || column >= b.n) std::fill_n(gap, size, T(0));
-      else pair_gaps(a, row, b, column, [&](Index p) { return deviation_a.at(row)[p]; }, [&](Index p) { return deviation_b.at(column)[p]; }, gap);
+      else pair_gaps(
+          a, row, b, column, [&](Index p) { return deviation_a.at(row)[p]; }, [&](Index p) { return deviation_b.at(column)[p]; }, gap);
     }
 }
 
-#define LINNET_INSTANTIATE(T)                                                                             \
-  template Examples<T> prepare(const ExampleProgram&, bool, const Array<T>&, const std::string&, Index); \
+#define LINNET_INSTANTIATE(T)                                                                                           \
+  template Examples<T> prepare(const ExampleProgram&, bool, const Array<T>&, const std::string&, Index);                \
   template Examples<T> prepare_variances(const ExampleProgram&, const std::vector<double>&, const std::string&, Index); \
   template void input_gaps(const Examples<T>&, Index, const Examples<T>&, Index, bool, const Column<T>&, const Column<T>&, Buffer<T>&, T*);
 LINNET_INSTANTIATE(float)

@@ -22,7 +22,7 @@ template <class T> struct Column {
 
 template <Scalar T> struct Examples {
   Index n = 0, places = 1, channels = 0, tile = 0;
-  bool all_places = false;            // whether pairs of places are told apart
+  bool all_places = false;  // whether pairs of places are told apart
   const T* x = nullptr;
   std::vector<double> inverse_norm;   // of every place: 1 / |x|, 0 of 0
   double error = 0;                   // the largest part of a variance that a series lacks
@@ -39,6 +39,7 @@ template <Scalar T> Examples<T> prepare_variances(const ExampleProgram& program,
 
 // The gaps of the input, s1 s2 - K: rows of tile i of a with columns of tile j of b, [tile, tile, places], or [tile, tile, places, places]; what is beyond the examples is 0. same: a and b are one set.
 // Where two examples are near, a product has lost what tells them apart, and the gap is computed from their difference. `products` has room for ntk's blocks.
-template <Scalar T> void input_gaps(const Examples<T>& a, Index i, const Examples<T>& b, Index j, bool same, const Column<T>& deviation_a, const Column<T>& deviation_b, Buffer<T>& products, T* out);
+template <Scalar T> void input_gaps(const Examples<T>& a, Index i, const Examples<T>& b, Index j, bool same, const Column<T>& deviation_a, const Column<T>& deviation_b,
+                                    Buffer<T>& products, T* out);
 
 }  // namespace linnet::infinite

@@ -96,7 +96,9 @@ template <Scalar T> class Assembly {
       reporter.done();
     });
     reporter.finish();
-    if (!finite) fail<NumericalError>("{}: the result is not finite: a variance or a covariance behind the network is too large for {}; scale the inputs or the layers", q_.operation, std::is_same_v<T, float> ? "float, compute in double" : "double");
+    if (!finite)
+      fail<NumericalError>("{}: the result is not finite: a variance or a covariance behind the network is too large for {}; scale the inputs or the layers", q_.operation,
+                           std::is_same_v<T, float> ? "float, compute in double" : "double");
     return results;
   }
 
@@ -161,7 +163,8 @@ template <Scalar T> class Assembly {
   Workspace<T>& workspace() {
     auto& mine = workspaces_[static_cast<std::size_t>(thread_index())];
     if (!mine) {
-      mine.emplace(Workspace<T>{Executor<T>(pairs_, varies_, {.examples = tile_}), {}, Buffer<T>(static_cast<std::size_t>(tile_ * tile_ * rows_.places * (rows_.all_places ? rows_.places : 1))), {}, {}});
+      const Index places = rows_.places * (rows_.all_places ? rows_.places : 1);
+      mine.emplace(Workspace<T>{Executor<T>(pairs_, varies_, {.examples = tile_}), {}, Buffer<T>(static_cast<std::size_t>(tile_ * tile_ * places)), {}, {}});
       if (come_) mine->ntk.resize(mine->gaps.size());
       mine->out.resize(pairs_->outputs.size(), Buffer<T>(static_cast<std::size_t>(tile_ * tile_)));
     }
@@ -277,7 +280,7 @@ template <Scalar T> void check_room(const Question<T>& q, const ExampleProgram* 
   const std::size_t limit = ntk::memory_limit({.max_memory = q.options.max_memory});
   if (bytes > static_cast<double>(limit))
     fail<NumericalError>("{}: some {} are needed for {} and {} examples, {}; ask for some rows at a time", q.operation, ntk::in_bytes(bytes), n, m,
-                         q.options.max_memory ? fmt::format("Options::max_memory is {}", ntk::in_bytes(static_cast<double>(limit))) : fmt::format("{} are left on this machine and within the limits of this process", ntk::in_bytes(static_cast<double>(limit))));
+                         fmt::format(fmt::runtime(q.options.max_memory ? "Options::max_memory is {}" : "{} are left on this machine and within the limits of this process"), ntk::in_bytes(static_cast<double>(limit))));
 }
 
 template <Scalar T> Kernels<T> assemble(const Question<T>& q) {
@@ -331,13 +334,13 @@ template <Scalar T> Array<T> Kernel::variances(const Array<T>& x) const {
   return q;
 }
 
-#define LINNET_INSTANTIATE(T)                                                                                 \
-  template Array<T> Kernel::nngp(const Array<T>&, const Options&) const;                                      \
-  template Array<T> Kernel::nngp(const Array<T>&, const Array<T>&, const Options&) const;                     \
-  template Array<T> Kernel::ntk(const Array<T>&, const Options&) const;                                       \
-  template Array<T> Kernel::ntk(const Array<T>&, const Array<T>&, const Options&) const;                      \
-  template Kernels<T> Kernel::both(const Array<T>&, const Options&) const;                                    \
-  template Kernels<T> Kernel::both(const Array<T>&, const Array<T>&, const Options&) const;                   \
+#define LINNET_INSTANTIATE(T)                                                               \
+  template Array<T> Kernel::nngp(const Array<T>&, const Options&) const;                    \
+  template Array<T> Kernel::nngp(const Array<T>&, const Array<T>&, const Options&) const;   \
+  template Array<T> Kernel::ntk(const Array<T>&, const Options&) const;                     \
+  template Array<T> Kernel::ntk(const Array<T>&, const Array<T>&, const Options&) const;    \
+  template Kernels<T> Kernel::both(const Array<T>&, const Options&) const;                  \
+  template Kernels<T> Kernel::both(const Array<T>&, const Array<T>&, const Options&) const; \
   template Array<T> Kernel::variances(const Array<T>&) const;
 LINNET_INSTANTIATE(float)
 LINNET_INSTANTIATE(double)

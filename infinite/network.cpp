@@ -109,8 +109,8 @@ nn::Sides spread(const nn::Sides& s, const Shape& places, bool all_places) {
 
 // What a step is given: where it asks for equal places alone and there are all pairs, those of them.
 struct Given {
-  bool all;          // of what the rule computes with
-  bool keep;         // of what is kept of its answer
+  bool all;   // of what the rule computes with
+  bool keep;  // of what is kept of its answer
 };
 Given given(const Network& network, const Network::Step& step) {
   bool keep = false;
@@ -311,7 +311,8 @@ TracedKernels trace_kernels(const Network& network, Index channels, const Var& r
       in_path(step.path, [&] {
         if (step.rule->places == nn::Places::all) fail<StructureError>("{}: kernels of traced examples have no places; use infinite::Kernel", step.name);
         std::vector<nn::Statistic> mine;
-        const auto out = step.rule->example(map([&](int id) { return values[static_cast<std::size_t>(id)]; }, step.in), mine, [&](std::string_view option, double value) { return scale(step, option, value); });
+        const auto in = map([&](int id) { return values[static_cast<std::size_t>(id)]; }, step.in);
+        const auto out = step.rule->example(in, mine, [&](std::string_view option, double value) { return scale(step, option, value); });
         std::erase_if(mine, [](const nn::Statistic& s) { return s.error; });
         statistics[i].resize(mine.size());
         for (std::size_t k = 0; k < mine.size(); ++k) put(statistics[i][k], mine[k].value);
@@ -324,7 +325,8 @@ TracedKernels trace_kernels(const Network& network, Index channels, const Var& r
   pairs.know(0, deviation(0), product(deviation(0)) * relative_gap, {}, false);
   for (std::size_t i = 0; i < network.steps.size(); ++i) {
     const Network::Step& step = network.steps[i];
-    in_path(step.path, [&] { pairs.run(step, statistics[i], std::vector<bool>(statistics[i].size(), false), deviation, [&](std::string_view option, double value) { return scale(step, option, value); }); });
+    const nn::Scale of_step = [&](std::string_view option, double value) { return scale(step, option, value); };
+    in_path(step.path, [&] { pairs.run(step, statistics[i], std::vector<bool>(statistics[i].size(), false), deviation, of_step); });
   }
   const nn::PairValue last = pairs.value(network.output, false);
   return {last.nngp(), last.ntk.is_zero() ? zeros_like(last.gap) : last.ntk};

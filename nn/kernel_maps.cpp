@@ -47,7 +47,12 @@ template <class T> struct Arctangent {
   static V<T> of(V<T> y, V<T> x, T) {
     constexpr T high = T(2.41421356237309505), low = T(0.414213562373095049), pi = std::numbers::pi_v<T>;  // tan(3 pi/8), tan(pi/8)
     const V<T> zero{}, one = zero + 1, half = zero + pi / 2, quarter = zero + pi / 4, a = y < zero ? -y : y, difference = a - x, sum = a + x;
-    const V<T> up = a > high * x ? -x : a > low * x ? difference : a, down = a > high * x ? a : a > low * x ? sum : x, base = a > high * x ? half : a > low * x ? quarter : zero;
+    const V<T> up = a > high * x ? -x : a > low * x ? difference
+                                                    : a,
+               down = a > high * x ? a : a > low * x ? sum
+                                                     : x,
+               base = a > high * x ? half : a > low * x ? quarter
+                                                        : zero;
     const V<T> t = up / (down == 0 ? one : down), angle = base + t * horner<T>(Series<T>::atan, t * t);
     return y < zero ? -angle : angle;
   }
@@ -85,38 +90,29 @@ template <class T> void inverse_sine(const Attributes&, const T* const* in, T* o
 }
 Var slope_of_angle(const Var& h);
 constexpr Primitive slope_of_angle_p{
-    .name = "angle_slope", .operands = {Operand::smooth}, .infer = one_shape, .map = {inverse_sine<float>, inverse_sine<double>},
-    .jvp = [](const Rule& r, int, Var t) { return t * (r.in[0] - 1.0) * r.out * r.out * r.out; }};
+    .name = "angle_slope", .operands = {Operand::smooth}, .infer = one_shape, .map = {inverse_sine<float>, inverse_sine<double>}, .jvp = [](const Rule& r, int, Var t) { return t * (r.in[0] - 1.0) * r.out * r.out * r.out; }};
 Var slope_of_angle(const Var& h) { return emit(slope_of_angle_p, std::array{h}); }
 
 constexpr Primitive angle_p{
-    .name = "angle", .operands = {Operand::smooth}, .infer = one_shape, .map = {blocks<Angle, 1, float>, blocks<Angle, 1, double>},
-    .jvp = [](const Rule& r, int, Var t) { return t * slope_of_angle(r.in[0]); }};
+    .name = "angle", .operands = {Operand::smooth}, .infer = one_shape, .map = {blocks<Angle, 1, float>, blocks<Angle, 1, double>}, .jvp = [](const Rule& r, int, Var t) { return t * slope_of_angle(r.in[0]); }};
 constexpr Primitive moment_p{
-    .name = "angle_moment", .operands = {Operand::smooth}, .infer = one_shape, .map = {blocks<Moment, 1, float>, blocks<Moment, 1, double>},
-    .jvp = [](const Rule& r, int, Var t) { return t * angle(r.in[0]); }};
+    .name = "angle_moment", .operands = {Operand::smooth}, .infer = one_shape, .map = {blocks<Moment, 1, float>, blocks<Moment, 1, double>}, .jvp = [](const Rule& r, int, Var t) { return t * angle(r.in[0]); }};
 constexpr Primitive kink_gap_p{
-    .name = "kink_gap", .operands = {Operand::smooth}, .infer = one_shape, .map = {blocks<KinkGap, 1, float>, blocks<KinkGap, 1, double>},
-    .jvp = [](const Rule& r, int, Var t) { return t * kink_slope(r.in[0], r.attribute<double>()); }};
+    .name = "kink_gap", .operands = {Operand::smooth}, .infer = one_shape, .map = {blocks<KinkGap, 1, float>, blocks<KinkGap, 1, double>}, .jvp = [](const Rule& r, int, Var t) { return t * kink_slope(r.in[0], r.attribute<double>()); }};
 constexpr Primitive kink_slope_p{
-    .name = "kink_slope", .operands = {Operand::smooth}, .infer = one_shape, .map = {blocks<KinkSlope, 1, float>, blocks<KinkSlope, 1, double>},
-    .jvp = [](const Rule& r, int, Var t) { return -r.attribute<double>() * (t * slope_of_angle(r.in[0])); }};
+    .name = "kink_slope", .operands = {Operand::smooth}, .infer = one_shape, .map = {blocks<KinkSlope, 1, float>, blocks<KinkSlope, 1, double>}, .jvp = [](const Rule& r, int, Var t) { return -r.attribute<double>() * (t * slope_of_angle(r.in[0])); }};
 constexpr Primitive relative_gap_p{
-    .name = "relative_gap", .operands = {Operand::smooth, Operand::smooth}, .infer = one_shape, .map = {blocks<RelativeGap, 2, float>, blocks<RelativeGap, 2, double>},
-    .jvp = [](const Rule& r, int i, Var t) {
+    .name = "relative_gap", .operands = {Operand::smooth, Operand::smooth}, .infer = one_shape, .map = {blocks<RelativeGap, 2, float>, blocks<RelativeGap, 2, double>}, .jvp = [](const Rule& r, int i, Var t) {
       const Var& both = r.in[1];
       const Var inverse = where(both, 1.0 / where(both, both, 1.0), 0.0);
       return i == 0 ? t * inverse : t * -(r.out * inverse);
     }};
 constexpr Primitive positive_part_p{
-    .name = "positive_part", .operands = {Operand::smooth}, .infer = one_shape, .map = {blocks<PositivePart, 1, float>, blocks<PositivePart, 1, double>},
-    .jvp = [](const Rule& r, int, Var t) { return t * step(r.in[0]); }};
+    .name = "positive_part", .operands = {Operand::smooth}, .infer = one_shape, .map = {blocks<PositivePart, 1, float>, blocks<PositivePart, 1, double>}, .jvp = [](const Rule& r, int, Var t) { return t * step(r.in[0]); }};
 constexpr Primitive versine_p{
-    .name = "versine", .operands = {Operand::smooth}, .infer = one_shape, .map = {blocks<Versine, 1, float>, blocks<Versine, 1, double>},
-    .jvp = [](const Rule& r, int, Var t) { return t * sin(r.in[0]); }};
+    .name = "versine", .operands = {Operand::smooth}, .infer = one_shape, .map = {blocks<Versine, 1, float>, blocks<Versine, 1, double>}, .jvp = [](const Rule& r, int, Var t) { return t * sin(r.in[0]); }};
 constexpr Primitive arctangent_p{
-    .name = "arctangent", .operands = {Operand::smooth, Operand::smooth}, .infer = one_shape, .map = {blocks<Arctangent, 2, float>, blocks<Arctangent, 2, double>},
-    .jvp = [](const Rule& r, int i, Var t) {
+    .name = "arctangent", .operands = {Operand::smooth, Operand::smooth}, .infer = one_shape, .map = {blocks<Arctangent, 2, float>, blocks<Arctangent, 2, double>}, .jvp = [](const Rule& r, int i, Var t) {
       const Var &y = r.in[0], &x = r.in[1], norm = square(x) + square(y);
       return t * (i == 0 ? x : -y) / norm;
     }};

@@ -1,5 +1,5 @@
-#include "linnet/nn/kernel_maps.h"
 #include "linnet/nn/kernel_places.h"
+#include "linnet/nn/kernel_maps.h"
 
 #include "linnet/autodiff/ops/window.h"
 #include "linnet/autodiff/primitive.h"
@@ -65,13 +65,9 @@ double diagonal_flops(Shapes, const Shape& out, const Attributes& attributes) {
 }
 extern const Primitive diagonal_spread_p;
 constinit const Primitive diagonal_sum_p{
-    .name = "diagonal_sum", .operands = {Operand::linear}, .joint = true, .infer = [](Shapes in, const Attributes& a) { return diagonal_shape(in, a, true); },
-    .eval = {diagonal_eval<float, true>, diagonal_eval<double, true>},
-    .transpose = [](const autodiff::Rule& r, int, Var ct) { return emit(diagonal_spread_p, std::array{ct}, r.attributes); }, .flops = diagonal_flops};
+    .name = "diagonal_sum", .operands = {Operand::linear}, .joint = true, .infer = [](Shapes in, const Attributes& a) { return diagonal_shape(in, a, true); }, .eval = {diagonal_eval<float, true>, diagonal_eval<double, true>}, .transpose = [](const autodiff::Rule& r, int, Var ct) { return emit(diagonal_spread_p, std::array{ct}, r.attributes); }, .flops = diagonal_flops};
 constinit const Primitive diagonal_spread_p{
-    .name = "diagonal_spread", .operands = {Operand::linear}, .joint = true, .infer = [](Shapes in, const Attributes& a) { return diagonal_shape(in, a, false); },
-    .eval = {diagonal_eval<float, false>, diagonal_eval<double, false>},
-    .transpose = [](const autodiff::Rule& r, int, Var ct) { return emit(diagonal_sum_p, std::array{ct}, r.attributes); }, .flops = diagonal_flops};
+    .name = "diagonal_spread", .operands = {Operand::linear}, .joint = true, .infer = [](Shapes in, const Attributes& a) { return diagonal_shape(in, a, false); }, .eval = {diagonal_eval<float, false>, diagonal_eval<double, false>}, .transpose = [](const autodiff::Rule& r, int, Var ct) { return emit(diagonal_sum_p, std::array{ct}, r.attributes); }, .flops = diagonal_flops};
 
 // ---- sums over taps: [n, h, w] -> [n, places of h, of w]; and its transpose
 
@@ -110,11 +106,9 @@ template <class T, bool forward> void taps_eval(const KernelCall<T>& call) {
 }
 extern const Primitive taps_spread_p;
 constinit const Primitive taps_sum_p{
-    .name = "taps_sum", .operands = {Operand::linear}, .joint = true, .infer = [](Shapes in, const Attributes& a) { return taps_shape(in, a, true); }, .eval = {taps_eval<float, true>, taps_eval<double, true>},
-    .transpose = [](const autodiff::Rule& r, int, Var ct) { return emit(taps_spread_p, std::array{ct}, r.attributes); }, .flops = diagonal_flops};
+    .name = "taps_sum", .operands = {Operand::linear}, .joint = true, .infer = [](Shapes in, const Attributes& a) { return taps_shape(in, a, true); }, .eval = {taps_eval<float, true>, taps_eval<double, true>}, .transpose = [](const autodiff::Rule& r, int, Var ct) { return emit(taps_spread_p, std::array{ct}, r.attributes); }, .flops = diagonal_flops};
 constinit const Primitive taps_spread_p{
-    .name = "taps_spread", .operands = {Operand::linear}, .joint = true, .infer = [](Shapes in, const Attributes& a) { return taps_shape(in, a, false); }, .eval = {taps_eval<float, false>, taps_eval<double, false>},
-    .transpose = [](const autodiff::Rule& r, int, Var ct) { return emit(taps_sum_p, std::array{ct}, r.attributes); }, .flops = diagonal_flops};
+    .name = "taps_spread", .operands = {Operand::linear}, .joint = true, .infer = [](Shapes in, const Attributes& a) { return taps_shape(in, a, false); }, .eval = {taps_eval<float, false>, taps_eval<double, false>}, .transpose = [](const autodiff::Rule& r, int, Var ct) { return emit(taps_sum_p, std::array{ct}, r.attributes); }, .flops = diagonal_flops};
 
 WindowAxis axis_of(const Windowed& s, std::size_t i, Index extent) {
   const Index size = s.size[i], stride = s.strides[i];

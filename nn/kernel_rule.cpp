@@ -15,7 +15,8 @@ Var difference(const Sides& s) {
   return s.row_low.is_zero() ? high : high + (s.row_low - s.column_low);
 }
 
-Var plus(const Var& a, const Var& b) { return a.is_zero() ? b : b.is_zero() ? a : a + b; }
+Var plus(const Var& a, const Var& b) { return a.is_zero() ? b : b.is_zero() ? a
+                                                                            : a + b; }
 Var scaled_by(const Var& factor, const Var& x) { return x.is_zero() ? x : factor * x; }
 Var squared(const Var& x) {
   if (const auto c = x.number()) return *c * *c;

@@ -13,9 +13,9 @@ namespace {
 
 using namespace autodiff;
 
-constexpr Index terms = 161;     // of the sum
-constexpr double reach = 13;     // integrals are over [-reach, reach]: what is beyond is below 1e-17 of them
-constexpr Index panels = 104;    // with an end at 0, where functions have kinks
+constexpr Index terms = 161;   // of the sum
+constexpr double reach = 13;   // integrals are over [-reach, reach]: what is beyond is below 1e-17 of them
+constexpr Index panels = 104;  // with an end at 0, where functions have kinks
 
 // Gauss and Legendre's nodes and weights of n points on each panel, times the normal density.
 struct Quadrature {
