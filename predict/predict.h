@@ -4,6 +4,7 @@
 #include "linnet/predict/conjugate_gradients.h"
 #include "linnet/predict/dynamics.h"
 #include "linnet/predict/ensemble.h"
+#include "linnet/predict/evidence.h"
 #include "linnet/predict/krylov.h"
 #include "linnet/predict/law.h"
 #include "linnet/predict/loss.h"
