@@ -4,6 +4,7 @@
 
 #include "linnet/autodiff/executor.h"
 #include "linnet/autodiff/finite.h"
+#include "linnet/autodiff/table.h"
 #include "linnet/infinite/cube.h"
 #include "linnet/infinite/examples.h"
 #include "linnet/infinite/network.h"
@@ -279,8 +280,8 @@ template <Scalar T> void check_room(const Question<T>& q, const ExampleProgram* 
   const double bytes = numbers * sizeof(T);
   const std::size_t limit = ntk::memory_limit({.max_memory = q.options.max_memory});
   if (bytes > static_cast<double>(limit))
-    fail<NumericalError>("{}: some {} are needed for {} and {} examples, {}; ask for some rows at a time", q.operation, ntk::in_bytes(bytes), n, m,
-                         fmt::format(fmt::runtime(q.options.max_memory ? "Options::max_memory is {}" : "{} are left on this machine and within the limits of this process"), ntk::in_bytes(static_cast<double>(limit))));
+    fail<NumericalError>("{}: some {} are needed for {} and {} examples, {}; ask for some rows at a time", q.operation, autodiff::in_bytes(bytes), n, m,
+                         fmt::format(fmt::runtime(q.options.max_memory ? "Options::max_memory is {}" : "{} are left on this machine and within the limits of this process"), autodiff::in_bytes(static_cast<double>(limit))));
 }
 
 template <Scalar T> Kernels<T> assemble(const Question<T>& q) {
