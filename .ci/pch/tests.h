@@ -1,7 +1,5 @@
-// The same for tests.
+// The same for tests; doctest's header is not among them, for main.cpp includes it in another way.
 #include "linnet/linnet.h"
-
-#include <doctest/doctest.h>
 
 #include <cmath>
 #include <limits>
