@@ -167,7 +167,7 @@ TEST_CASE("activations without a closed form are within what their answer says i
       CAPTURE(layer.name);
       CAPTURE(q2);
       CHECK(lacking <= within);
-      CHECK(lacking > 0);
+      CHECK(lacking >= (layer.name == "elu" ? 1e-11 : 0));  // its second derivative jumps
       for (const double h : {0., 1e-12, 1e-6, .01, .3, 1., 1.4, 1.97, 2.}) {
         CAPTURE(h);
         const auto expected = by_quadrature(layer, q1, q2, h);
