@@ -4,6 +4,9 @@
 #include "linnet/autodiff/config.h"
 #include "linnet/autodiff/ops.h"
 #include "linnet/autodiff/testing.h"
+#include "linnet/infinite/function.h"
+#include "linnet/infinite/kernel.h"
+#include "linnet/nn/nn.h"
 #include "linnet/ntk/parts.h"
 #include "linnet/predict/posterior.h"
 #include "linnet/tests/predict/problem.h"
@@ -211,6 +214,35 @@ TEST_CASE("the traced functions compose: derivatives by what kernels are made of
     return log_evidence(layered_covariance(reshape(kernel, Shape{1, 6, 6}), slice(p, 0, 1, 2)), linnet::autodiff::constant(y));
   };
   CHECK(linnet::autodiff::check_derivatives(f, at, {.order = 2}) == std::vector<std::string>());
+}
+
+TEST_CASE("of an infinitely wide network the evidence has derivatives by W_std, b_std and the noise") {
+  using namespace linnet;
+  const nn::Layer layers = nn::serial({nn::Dense(8, {.W_std = 1.3, .b_std = 0.2}), nn::Erf(), nn::Dense(1, {.W_std = 1.1, .b_std = 0.1})});
+  const auto kernel = infinite::kernel_function(layers);
+  Draw draw(19);
+  const Array<double> x = draw.array({7, 3}), y = draw.array({7, 2});
+  Weights at = {{"scales", infinite::scales(layers)}, {"logs", Array<double>({2}, {0.0, -1.5})}};
+  const auto f = [&](const Tree<Var>& p, const Var& points, const Var& targets) {
+    const Var nngp = kernel(p["scales"], points, points)["nngp"].leaf();
+    return log_evidence(layered_covariance(reshape(nngp, Shape{1, 7, 7}), p["logs"].leaf()), targets);
+  };
+  const auto [value, slopes] = autodiff::value_and_grad(f, at, x, y);
+  const Array<double> nngp = infinite::kernel(layers).nngp(x);
+  const Evidence made = evidence(Kernels{{"nngp", nngp}}, y);
+  CHECK(value == doctest::Approx(made(at["logs"].leaf())).epsilon(1e-10));
+  CHECK(difference(slopes["logs"].leaf(), made.value_and_grad(at["logs"].leaf()).second) <= 1e-8);
+  const auto all = slopes.leaves();
+  CHECK(all.size() == 5);
+  for (std::size_t i = 0; i < 4; ++i) {
+    CAPTURE(slopes.paths()[i]);
+    const auto moved_by = [&](double h) {
+      Weights there = at;
+      there.leaves()[i]->data()[0] += h;
+      return autodiff::compile(f, there, x, y)(there, x, y).item();
+    };
+    CHECK(all[i]->data()[0] == doctest::Approx((moved_by(1e-4) - moved_by(-1e-4)) / 2e-4).epsilon(1e-5));
+  }
 }
 
 TEST_CASE("the noise and the scale that targets were made with are near a maximum") {
