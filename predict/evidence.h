@@ -39,7 +39,7 @@ class Evidence {
   // divided by s_l. ShapeError: logs of another shape; NumericalError: logs that are not finite or whose squares overflow, and a C that is singular to the rounding of the type
   // the kernels came in, or not positive definite.
   double operator()(const Array<double>& logs) const;
-  std::pair<double, Array<double>> value_and_grad(const Array<double>& logs) const;  // about three times the cost of the value
+  std::pair<double, Array<double>> value_and_grad(const Array<double>& logs) const;  // the same factor, and solves of N right sides besides
   Array<double> hessian(const Array<double>& logs) const;                            // [L + 1, L + 1], symmetric in bits: a derivative of the gradient for every log
   const autodiff::Program& program() const;                                          // of value_and_grad
 
